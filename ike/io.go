@@ -1,0 +1,122 @@
+package ike
+
+import (
+	"net/netip"
+	"time"
+
+	"yumen/esp"
+	"yumen/policy/secret"
+)
+
+// Input is one stimulus of the engine.
+type Input interface{ input() }
+
+// Datagram is a UDP datagram as it was received or is to be sent, without the
+// non-ESP marker: port 4500 at our side implies the marker on the wire. When
+// sending, a Local address that is unspecified leaves the choice to the kernel.
+type Datagram struct {
+	Local, Remote netip.AddrPort
+	Data          []byte
+}
+
+// Start asks for a tunnel to be up, whatever its start mode (operator's "up").
+type Start struct{ Tunnel string }
+
+// Stop takes one tunnel down and keeps it down until Start. With an empty Tunnel
+// it ends everything: deletes are sent and the engine starts nothing more.
+type Stop struct{ Tunnel string }
+
+// Resolved answers a Resolve effect: the addresses to use for one attempt.
+type Resolved struct {
+	Peer    string
+	Attempt uint64
+	Local   netip.Addr   // the address the routing table chooses towards Remote[0]
+	Remote  []netip.Addr // in order of preference
+	Err     error
+}
+
+// PrivateDone answers a PrivateOp effect.
+type PrivateDone struct {
+	ID     uint64
+	Opened secret.Secret // plaintext of the envelope
+	Signed []byte        // DER signature
+	Err    error
+}
+
+// Plane carries an event of the data plane.
+type Plane struct{ Event esp.Event }
+
+// Failed says that an effect of the previous step could not be carried out; the
+// effects before it were undone and the packets of that step not sent.
+type Failed struct {
+	Effect Effect
+	Err    error
+}
+
+// Reload replaces policy, own certificates and verifiers. Tunnels whose entries
+// did not change are not touched.
+type Reload struct{ Config Config }
+
+// Tick lets time pass; due at Output.Wake.
+type Tick struct{}
+
+func (Datagram) input()    {}
+func (Start) input()       {}
+func (Stop) input()        {}
+func (Resolved) input()    {}
+func (PrivateDone) input() {}
+func (Plane) input()       {}
+func (Failed) input()      {}
+func (Reload) input()      {}
+func (Tick) input()        {}
+
+// Output is every consequence of one step.
+type Output struct {
+	Effects []Effect   // carried out first, in order
+	Packets []Datagram // then sent
+	Events  []Event    // then told
+	Wake    time.Time  // when to call with Tick; zero: nothing pending
+}
+
+// Effect is something that the caller does for the engine.
+type Effect interface{ effect() }
+
+// Install lets a child receive: both SAs exist, nothing is sent on it yet.
+type Install struct {
+	Child esp.Child
+	From  esp.State
+}
+
+// Use makes an installed child the one that its tunnel sends on.
+type Use struct{ Child esp.ChildID }
+
+// Rebind moves a child to new endpoints.
+type Rebind struct {
+	Child esp.ChildID
+	Path  esp.Path
+}
+
+// Remove ends a child; unknown children are not an error.
+type Remove struct{ Child esp.ChildID }
+
+// Resolve asks for the addresses of a peer; answered by Resolved.
+type Resolve struct {
+	Peer    string
+	Attempt uint64
+}
+
+// PrivateOp asks for one operation with a private key of ours; answered by
+// PrivateDone. Exactly one of Envelope (opened with the encryption key) and
+// Digest (signed with the signing key: e = SM3(Z|M), never M) is set.
+type PrivateOp struct {
+	ID       uint64
+	Envelope []byte
+	Digest   []byte
+}
+
+func (Install) effect()   {}
+func (Use) effect()       {}
+func (Rebind) effect()    {}
+func (Remove) effect()    {}
+func (Resolve) effect()   {}
+func (PrivateOp) effect() {}
