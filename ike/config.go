@@ -1,0 +1,20 @@
+package ike
+
+import (
+	"io"
+
+	"yumen/policy"
+	"yumen/policy/trust"
+)
+
+// Config is what an engine works from. It is not changed by the engine and must
+// not be changed by the caller; replace it with Reload.
+type Config struct {
+	Policy *policy.Policy
+	// Own are our two certificates; their private keys stay behind PrivateOp.
+	Own trust.Pair
+	// Verifiers holds one verifier for each peer of the policy, by name.
+	Verifiers map[string]*trust.Verifier
+	// Rand is the source of cookies, nonces, Sk, SPIs, message IDs and jitter.
+	Rand io.Reader
+}

@@ -1,0 +1,46 @@
+package ike
+
+import (
+	"net/netip"
+	"time"
+
+	"yumen/esp"
+	"yumen/ike/wire"
+)
+
+// Status is a reading of the engine, without keys. Engine.Status makes it.
+type Status struct {
+	HalfOpen int // responder sessions not yet proven
+	Sessions []SessionStatus
+	Tunnels  []TunnelStatus // every tunnel of the policy, in its order
+}
+
+// SessionStatus is one ISAKMP SA, negotiating or established.
+type SessionStatus struct {
+	Peer             string
+	Role             Role
+	State            string // connecting, established, closing
+	CookieI, CookieR wire.Cookie
+	Local, Remote    netip.AddrPort
+	LocalName        string // subject of our signing certificate
+	RemoteName       string // subject of the peer's; empty until proven
+	Created          time.Time
+	Established      time.Time // zero: not yet
+	Rekey, Expires   time.Time
+	CertExpires      time.Time // the earlier of the peer's two
+	NAT              string    // none, local, remote, both, forced
+	Deviations       []string
+}
+
+// TunnelStatus is one tunnel of the policy.
+type TunnelStatus struct {
+	Name, Peer  string
+	State       string // down, connecting, up, stopped
+	LastFailure Reason
+	LastDetail  string
+	NextTry     time.Time
+	Children    []esp.Child // newest first, Keymat empty; the first that is InUse carries traffic
+	Installed   []time.Time // beside Children
+	Expires     []time.Time
+	InUse       esp.ChildID
+}

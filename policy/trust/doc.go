@@ -1,0 +1,2 @@
+// Package trust decides whether a certificate pair belongs to a configured peer.
+package trust
