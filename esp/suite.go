@@ -1,0 +1,107 @@
+package esp
+
+import (
+	"crypto/cipher"
+	"fmt"
+	"io"
+
+	smcipher "github.com/emmansun/gmsm/cipher"
+	"github.com/emmansun/gmsm/sm3"
+	"github.com/emmansun/gmsm/sm4"
+
+	"yumen/policy"
+)
+
+const (
+	headerLen  = 8  // SPI and sequence number
+	trailerLen = 2  // pad length and next header
+	keyLen     = 16 // SM4
+	macKeyLen  = sm3.Size
+	saltLen    = 4 // RFC 4106 4
+	gcmIVLen   = 8 // RFC 4106 3.1
+	gcmTagLen  = 16
+	gcmAlign   = 4 // RFC 4303 2.4
+)
+
+// KeymatLen returns how many bytes of KEYMAT one direction of a suite takes: the
+// cipher key and then the integrity key (RFC 2409 5.5, RFC 4301 4.5.2) or the
+// salt (RFC 4106 8.1). It is 0 for a suite that does not exist.
+func KeymatLen(s policy.Suite) int {
+	switch s {
+	case policy.SM4CBCHMACSM3:
+		return keyLen + macKeyLen
+	case policy.SM4GCM128:
+		return keyLen + saltLen
+	}
+	return 0
+}
+
+// shape is what a suite makes of a packet, in bytes.
+type shape struct{ iv, icv, align int }
+
+func shapeOf(s policy.Suite, icvBits int) (shape, error) {
+	switch s {
+	case policy.SM4CBCHMACSM3:
+		switch icvBits {
+		case 96, 128, 256:
+			return shape{iv: sm4.BlockSize, icv: icvBits / 8, align: sm4.BlockSize}, nil
+		}
+		return shape{}, fmt.Errorf("ICV of %d bits: HMAC-SM3 takes 96, 128 or 256", icvBits)
+	case policy.SM4GCM128:
+		return shape{iv: gcmIVLen, icv: gcmTagLen, align: gcmAlign}, nil
+	}
+	return shape{}, fmt.Errorf("suite %d does not exist", s)
+}
+
+// newKeys builds one direction. It reads the keymat and does not keep it.
+func newKeys(c Child, h Half) (*keys, error) {
+	sh, err := shapeOf(c.Suite, c.ICVBits)
+	if err != nil {
+		return nil, err
+	}
+	mat := h.Keymat.Bytes()
+	if want := KeymatLen(c.Suite); len(mat) != want {
+		return nil, fmt.Errorf("keymat of %d bytes: the suite takes %d", len(mat), want)
+	}
+	if h.SPI < 256 {
+		return nil, fmt.Errorf("SPI %d is reserved (RFC 4303 2.1)", h.SPI)
+	}
+	block, err := sm4.NewCipher(mat[:keyLen])
+	if err != nil {
+		return nil, fmt.Errorf("cipher key: %w", err)
+	}
+	k := &keys{shape: sh, esn: c.ESN}
+	if c.Suite == policy.SM4GCM128 {
+		k.aead, err = cipher.NewGCM(block)
+		copy(k.nonce[:], mat[keyLen:])
+		k.iv = sequenceIV{}
+		return k, err
+	}
+	zero := make([]byte, sm4.BlockSize)
+	enc, okEnc := cipher.NewCBCEncrypter(block, zero).(cbcMode)
+	dec, okDec := cipher.NewCBCDecrypter(block, zero).(cbcMode)
+	if !okEnc || !okDec {
+		return nil, fmt.Errorf("the SM4-CBC implementation cannot take a new IV")
+	}
+	k.enc, k.dec = enc, dec
+	k.mac, err = newMAC(sm3.New(), mat[keyLen:])
+	return k, err
+}
+
+// newIVStream draws the key of a stream of CBC IVs from random: 16 bytes, once
+// for each SA.
+func newIVStream(random io.Reader) (*ivStream, error) {
+	if random == nil {
+		return nil, fmt.Errorf("SM4-CBC needs a source of randomness for its IVs")
+	}
+	key := make([]byte, keyLen)
+	defer clear(key)
+	if _, err := io.ReadFull(random, key); err != nil {
+		return nil, fmt.Errorf("key of the IV stream: %w", err)
+	}
+	block, err := sm4.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("key of the IV stream: %w", err)
+	}
+	return &ivStream{ecb: smcipher.NewECBEncrypter(block)}, nil
+}
