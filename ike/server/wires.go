@@ -1,0 +1,68 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"yumen/ike"
+)
+
+const (
+	maxDatagram = 64 << 10
+	readPause   = 50 * time.Millisecond // after a failed read, so that a broken socket does not spin
+)
+
+// read hands datagrams of one wire to the loop and drops them when it is behind:
+// whatever was dropped is repeated by its sender.
+func (s *Server) read(w Bound) {
+	buf := make([]byte, maxDatagram)
+	for {
+		n, local, remote, err := w.Wire.ReadIKE(buf)
+		select {
+		case <-s.done:
+			return
+		default:
+		}
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			s.lost <- fmt.Errorf("the socket of port %d was closed: %w", w.Port, err)
+			return
+		case err != nil:
+			s.readFailed.Add(1)
+			time.Sleep(readPause)
+			continue
+		case n == 0:
+			continue
+		}
+		select {
+		case s.datagrams <- ike.Datagram{Local: local, Remote: remote, Data: append([]byte(nil), buf[:n]...)}:
+			s.received.Add(1)
+		default:
+			s.queueDropped.Add(1)
+		}
+	}
+}
+
+// send sends packets by the wires of their local ports. What cannot be sent is
+// counted and forgotten: the engine repeats what matters.
+func (s *Server) send(packets []ike.Datagram) {
+	for _, d := range packets {
+		w := s.wire(d.Local, d.Remote)
+		if w == nil || w.WriteIKE(d.Data, d.Local, d.Remote) != nil {
+			s.sendFailed.Add(1)
+		}
+	}
+}
+
+func (s *Server) wire(local, remote netip.AddrPort) Wire {
+	v4 := remote.Addr().Unmap().Is4()
+	for _, w := range s.cfg.Wires {
+		if w.Port == local.Port() && (w.IPv4 == w.IPv6 || w.IPv4 == v4) {
+			return w.Wire
+		}
+	}
+	return nil
+}
