@@ -15,6 +15,15 @@ type Policy struct {
 	Peers   []Peer   // unique by Name
 	Tunnels []Tunnel // unique by Name; one tunnel is one quick mode selector pair
 	Rules   []Rule   // explicit rules; each tunnel adds an implied Protect rule
+
+	source source // where it was read; zero for a policy built in code
+}
+
+// source remembers the lines of a policy file, for errors found later than the
+// reading. It stays out of Tunnel and Rule so that a moved line is no change.
+type source struct {
+	file           string
+	tunnels, rules []int // line of each entry
 }
 
 // Peer is one remote gateway.
