@@ -65,7 +65,7 @@ type nameSET []struct {
 
 func dnText(der []byte) (string, bool) {
 	var name []nameSET
-	if rest, err := asn1.Unmarshal(der, &name); err != nil || len(rest) > 0 {
+	if rest, err := asn1.Unmarshal(der, &name); err != nil || len(rest) > 0 || len(name) == 0 {
 		return "", false
 	}
 	var parts []string

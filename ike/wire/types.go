@@ -30,7 +30,7 @@ const (
 	FlagAuthOnly  Flags = 4
 )
 
-// Header is the fixed header (protocol.md 1.2).
+// Header is the fixed header (RFC 2408 3.1).
 type Header struct {
 	Initiator, Responder Cookie
 	Next                 PayloadType
@@ -41,7 +41,7 @@ type Header struct {
 	Length               uint32 // whole message, as read; Append computes it
 }
 
-// PayloadType is a payload number (protocol.md 1.4).
+// PayloadType is a payload number (RFC 2408 3.1; 128 is the standard's own).
 type PayloadType uint8
 
 const (
@@ -115,7 +115,7 @@ type Attribute struct {
 	Value []byte
 }
 
-// IDType is the type of an identification payload (protocol.md 1.6).
+// IDType is the type of an identification payload (RFC 2407 4.6.2.1).
 type IDType uint8
 
 const (
@@ -154,7 +154,7 @@ type Cert struct {
 	Data     []byte
 }
 
-// NotifyType is a notification number (protocol.md 6.2).
+// NotifyType is a notification number (RFC 2408 3.14.1, RFC 2407 4.6.3, RFC 3706).
 type NotifyType uint16
 
 const (

@@ -1,0 +1,362 @@
+package ike
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"yumen/esp"
+	"yumen/ike/gm"
+	"yumen/ike/wire"
+	"yumen/policy"
+	"yumen/policy/secret"
+)
+
+const (
+	// overlap is how long an old child still receives after a new one took over.
+	overlap = 10 * time.Second
+	// secondDelete is when a delete is sent again: nobody answers one.
+	secondDelete = time.Second
+	// rekeyRetry is the wait after a rekey that failed.
+	rekeyRetry = 10 * time.Second
+)
+
+var none secret.Secret
+
+// Who is told when a child ends.
+const (
+	quietly  = false
+	tellPeer = true
+)
+
+// child is one pair of SAs, from its negotiation to its end.
+type child struct {
+	esp.Child
+	e         *Engine
+	t         *tunnel
+	ours      bool // we started its quick mode
+	nonce     []byte
+	started   time.Time
+	installed time.Time
+	upAt      time.Time
+	up        bool
+	gone      bool
+	exchange  *exchange
+	useSoon   alarm
+	soft      alarm
+	hard      alarm
+	overlap   alarm
+}
+
+// make fills in what the exchange agreed.
+func (c *child) make(x *exchange, pick chosen) {
+	s, t := x.s, x.tunnel.entry
+	in, out := x.spi, pick.spi
+	n := 48
+	if pick.x.suite == policy.SM4GCM128 {
+		n = 20
+	}
+	key := func(spi esp.SPI) secret.Secret {
+		return gm.Keymat(s.proven.keys.D, uint8(wire.ProtoESP), uint32(spi), x.hash.Ni, x.hash.Nr, n)
+	}
+	c.Child = esp.Child{
+		ID: c.ID, Tunnel: t.Name, Peer: s.peer.entry.Name, Selector: x.selector,
+		Suite: pick.x.suite, ICVBits: t.ICVBits, ESN: pick.x.esn, Window: t.Window, Outer: t.Outer,
+		Path: esp.Path{Local: s.local, Remote: s.remote, Encap: s.udp()},
+		In:   esp.Half{SPI: in, Keymat: key(in)},
+		Out:  esp.Half{SPI: out, Keymat: key(out)},
+	}
+	if c.Suite == policy.SM4GCM128 {
+		c.ICVBits = 128
+	}
+	if !c.Path.Encap {
+		c.Path.Local = netip.AddrPortFrom(s.local.Addr(), 0)
+		c.Path.Remote = netip.AddrPortFrom(s.remote.Addr(), 0)
+	}
+	c.Limits = limits(t, pick.x.life, c.ours)
+}
+
+// limits are the lower of ours and the peer's; the end that started the child
+// renews it first, so that both rarely do at once.
+func limits(t policy.Tunnel, peer lifetimes, ours bool) esp.Limits {
+	hard := t.Lifetime
+	if l := seconds(peer.seconds); l > 0 && l < hard {
+		hard = l
+	}
+	bytes := t.Bytes
+	if b := peer.kilobytes * 1024; b > 0 && (bytes == 0 || b < bytes) {
+		bytes = b
+	}
+	l := esp.Limits{HardTime: hard, HardBytes: bytes, HardPackets: t.Packets}
+	part := uint64(90)
+	if ours {
+		part = 85
+	}
+	l.SoftTime = hard / 100 * time.Duration(part)
+	l.SoftBytes = bytes / 100 * part
+	l.SoftPackets = t.Packets / 100 * part
+	return l
+}
+
+// install lets the child receive.
+func (c *child) install() {
+	e := c.e
+	c.installed = e.now
+	e.children[c.ID] = c
+	c.t.children = slices.Insert(c.t.children, 0, c)
+	e.effect(Install{Child: c.Child})
+	e.clock.set(&c.hard, e.now.Add(c.Limits.HardTime), func() { c.end(Expired, tellPeer) })
+	e.clock.set(&c.soft, e.now.Add(e.jitter(c.Limits.SoftTime)), c.rekey)
+}
+
+// confirm is the responder's proof that the peer is ready: QM3, or a packet.
+func (c *child) confirm() {
+	x := c.exchange
+	c.use()
+	if x != nil {
+		x.settle()
+	}
+}
+
+// use makes the child the one that its tunnel sends on.
+func (c *child) use() {
+	e := c.e
+	e.clock.stop(&c.useSoon)
+	if c.up || c.gone {
+		return
+	}
+	c.up, c.upAt = true, e.now
+	t := c.t
+	t.failures = 0
+	e.clock.stop(&t.retry)
+	t.note("", "")
+	kind := ChildUp
+	if t.current != nil {
+		kind = ChildRekeyed
+	}
+	e.tell(c.event(kind, "", ""))
+	t.settle(c)
+}
+
+func (c *child) event(kind EventKind, reason Reason, detail string) Event {
+	v := Event{Kind: kind, Reason: reason, Detail: detail, Peer: c.t.entry.Peer, Tunnel: c.t.entry.Name,
+		Child: c.ID, InSPI: c.In.SPI, OutSPI: c.Out.SPI, Local: c.Path.Local, Remote: c.Path.Remote}
+	if !c.ours {
+		v.Role = Responder
+	}
+	return v
+}
+
+// settle decides which child t sends on now that c is up, and which of the
+// others go. The end that started a child deletes it, or what it replaced:
+//
+//   - what was up before its quick mode began is replaced;
+//   - of two that crossed, the one whose QM1 nonce is the lower stays.
+//
+// Whichever way the two ends see the order, they never delete both.
+func (t *tunnel) settle(c *child) {
+	e := t.e
+	yumen := c.exchange != nil && c.exchange.s.knows.yumen
+	winner := c
+	for _, o := range t.children {
+		if o == c || !o.up || o.gone {
+			continue
+		}
+		crossed := c.ours != o.ours && c.started.Before(o.upAt)
+		switch {
+		case !crossed && c.ours:
+			o.retire(Replaced)
+		case !crossed:
+			e.clock.stop(&o.soft)
+		case !yumen:
+		case bytes.Compare(c.nonce, o.nonce) > 0:
+			winner = o
+			if c.ours {
+				c.retire(Replaced)
+			}
+		case o.ours:
+			o.retire(Replaced)
+		}
+	}
+	if t.current != winner {
+		t.current = winner
+		e.effect(Use{Child: winner.ID})
+	}
+}
+
+// retire ends a child after the overlap, telling the peer.
+func (c *child) retire(reason Reason) {
+	c.e.clock.stop(&c.soft)
+	if !c.overlap.pending() {
+		c.e.clock.set(&c.overlap, c.e.now.Add(overlap), func() { c.end(reason, tellPeer) })
+	}
+}
+
+// firstPacket is the first authentic packet on the child's inbound SA. The peer
+// sends on it, so it is alive there.
+func (c *child) firstPacket() {
+	if !c.up {
+		if c.exchange == nil || c.exchange.role == Responder || c.exchange.waits {
+			c.confirm()
+		}
+	}
+}
+
+// rekey starts a quick mode to replace a child that nears its limit.
+func (c *child) rekey() {
+	t := c.t
+	if c.gone || t.current != c || t.stopped || c.e.ending || t.quick != nil || t.queued {
+		return
+	}
+	c.e.clock.set(&c.soft, c.e.now.Add(rekeyRetry), c.rekey)
+	if s := t.peer.session(); s != nil {
+		s.enqueue(t)
+	} else {
+		t.peer.connect()
+	}
+}
+
+// end removes the child. Another living one takes over at once; with none left
+// the tunnel starts over if it is to be up.
+func (c *child) end(reason Reason, tell bool) {
+	e, t := c.e, c.t
+	if c.gone {
+		return
+	}
+	c.gone = true
+	for _, a := range []*alarm{&c.useSoon, &c.soft, &c.hard, &c.overlap} {
+		e.clock.stop(a)
+	}
+	delete(e.children, c.ID)
+	if e.spis[c.In.SPI] == c.ID {
+		delete(e.spis, c.In.SPI)
+	}
+	t.children = slices.DeleteFunc(t.children, func(o *child) bool { return o == c })
+	if x := c.exchange; x != nil {
+		if e.spis[x.spi] == c.ID {
+			delete(e.spis, x.spi)
+		}
+		c.exchange = nil
+		x.child = nil
+		if !c.up {
+			x.close()
+		}
+	}
+	if t.current == c {
+		t.replace()
+	}
+	if !c.installed.IsZero() {
+		e.effect(Remove{Child: c.ID})
+		e.tell(c.event(ChildDown, reason, ""))
+	}
+	c.In.Keymat.Wipe()
+	c.Out.Keymat.Wipe()
+	if s := t.peer.session(); tell && s != nil && s.state == established && !c.installed.IsZero() {
+		s.sendDelete(c.In.SPI)
+	}
+	switch {
+	case !c.up || !t.lacking():
+	case reason == PeerDeleted: // not at once: the peer may mean it
+		t.failed(reason, "the peer deleted the tunnel")
+	default:
+		t.ensure()
+	}
+}
+
+// replace makes the newest child that is up the current one.
+func (t *tunnel) replace() {
+	t.current = nil
+	for _, c := range t.children {
+		if c.up && !c.gone {
+			t.current = c
+			t.e.effect(Use{Child: c.ID})
+			return
+		}
+	}
+}
+
+// sendDelete tells the peer that our inbound SA is gone.
+func (s *session) sendDelete(spi esp.SPI) {
+	s.inform(wire.Payload{Type: wire.TypeDelete, Body: wire.Delete{DOI: doiIPsec, Protocol: wire.ProtoESP,
+		SPISize: 4, SPIs: [][]byte{spiBytes(spi)}}.Append(nil)})
+}
+
+// deleted acts on an authentic delete: the SPIs are those that the peer receives
+// on, so the children that we send to them on are gone.
+func (s *session) deleted(body []byte) {
+	d, err := wire.ParseDelete(body)
+	if err != nil {
+		s.drop(Malformed, err.Error())
+		return
+	}
+	switch d.Protocol {
+	case wire.ProtoESP:
+		for _, b := range d.SPIs {
+			s.deletedSPI(b)
+		}
+	case wire.ProtoISAKMP:
+		for _, b := range d.SPIs {
+			s.deletedSession(b)
+		}
+	}
+}
+
+func (s *session) deletedSPI(b []byte) {
+	if len(b) != 4 {
+		s.drop(Malformed, fmt.Sprintf("delete with an SPI of %d bytes", len(b)))
+		return
+	}
+	spi := esp.SPI(binary.BigEndian.Uint32(b))
+	for _, t := range s.e.tunnels {
+		if t.peer != s.peer {
+			continue
+		}
+		for _, c := range slices.Clone(t.children) {
+			if c.Out.SPI == spi {
+				c.end(PeerDeleted, quietly)
+			}
+		}
+	}
+}
+
+// deletedSession ends a session of the same proven peer.
+func (s *session) deletedSession(b []byte) {
+	var k pairKey
+	if len(b) != len(k.i)+len(k.r) {
+		s.drop(Malformed, fmt.Sprintf("delete of a session with %d bytes of cookies", len(b)))
+		return
+	}
+	copy(k.i[:], b)
+	copy(k.r[:], b[8:])
+	o := s.e.sessions[k]
+	if o == nil || o.state != established || o.peer != s.peer {
+		return
+	}
+	s.e.tell(o.event(IKEDown, PeerDeleted, ""))
+	o.end()
+	o.peer.missing()
+}
+
+// childFailed takes back a child that the data plane refused.
+func (e *Engine) childFailed(id esp.ChildID, detail string) {
+	c := e.children[id]
+	if c == nil {
+		return
+	}
+	e.tell(c.event(PlaneFailed, InstallFailed, detail))
+	t := c.t
+	c.installed = time.Time{} // it was undone
+	s := t.peer.session()
+	spi := c.In.SPI
+	c.end(InstallFailed, quietly)
+	if s != nil && s.state == established {
+		s.sendDelete(spi)
+	}
+	t.failed(InstallFailed, detail)
+	if s != nil {
+		s.nextQuick()
+	}
+}

@@ -1,0 +1,233 @@
+package ike
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"yumen/esp"
+	"yumen/ike/wire"
+	"yumen/policy/trust"
+)
+
+// Engine negotiates with every peer of a policy. It is not safe for concurrent
+// use: one goroutine owns it.
+type Engine struct {
+	cfg   Config
+	now   time.Time // of the step that is running
+	out   Output    // of the step that is running
+	clock alarms
+
+	peers   []*peer // in the order of the policy
+	tunnels []*tunnel
+	started bool
+	ending  bool // Stop of everything was asked
+
+	dials    map[wire.Cookie]*dial
+	sessions map[pairKey]*session
+	firsts   map[firstKey]*session // responder sessions by their M1, until M3
+	children map[esp.ChildID]*child
+	ops      map[uint64]*op
+	spis     map[esp.SPI]esp.ChildID // our inbound SPIs in use or reserved
+
+	chains    chainCache
+	envelopes envelopeCache
+	gate      gate
+
+	lastChild   esp.ChildID
+	lastOp      uint64
+	lastAttempt uint64
+}
+
+// pairKey names a session by both cookies.
+type pairKey struct{ i, r wire.Cookie }
+
+// firstKey names a responder's session by the M1 that made it.
+type firstKey struct {
+	i      wire.Cookie
+	remote netip.AddrPort
+}
+
+// op is a private-key operation under way. done is called at most once.
+type op struct {
+	session *session
+	done    func(PrivateDone)
+}
+
+// NewEngine checks cfg and returns an engine that has done nothing yet. The
+// first Tick starts the tunnels whose start mode is StartNow.
+func NewEngine(cfg Config) (*Engine, error) {
+	e := &Engine{
+		dials:    map[wire.Cookie]*dial{},
+		sessions: map[pairKey]*session{},
+		firsts:   map[firstKey]*session{},
+		children: map[esp.ChildID]*child{},
+		ops:      map[uint64]*op{},
+		spis:     map[esp.SPI]esp.ChildID{},
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	e.configure(cfg)
+	return e, nil
+}
+
+func (c Config) check() error {
+	switch {
+	case c.Policy == nil:
+		return errors.New("engine: no policy")
+	case c.Rand == nil:
+		return errors.New("engine: no source of randomness")
+	case c.Own.Sign.Key == nil || c.Own.Enc.Key == nil:
+		return errors.New("engine: own certificates are missing")
+	}
+	for _, p := range c.Policy.Peers {
+		if c.Verifiers[p.Name] == nil {
+			return fmt.Errorf("engine: no verifier for peer %q", p.Name)
+		}
+	}
+	for _, t := range c.Policy.Tunnels {
+		if c.Verifiers[t.Peer] == nil {
+			return fmt.Errorf("engine: tunnel %q names the unknown peer %q", t.Name, t.Peer)
+		}
+	}
+	return nil
+}
+
+// Step gives the engine one input at a moment that never lies before that of
+// the step before, and returns everything that follows from it.
+func (e *Engine) Step(now time.Time, in Input) Output {
+	e.now, e.out = now, Output{}
+	switch in := in.(type) {
+	case Datagram:
+		e.receive(in)
+	case Start:
+		e.operatorUp(in.Tunnel)
+	case Stop:
+		e.operatorDown(in.Tunnel)
+	case Resolved:
+		e.resolved(in)
+	case PrivateDone:
+		e.privateDone(in)
+	case Plane:
+		e.plane(in.Event)
+	case Failed:
+		e.failed(in)
+	case Reload:
+		e.reload(in.Config)
+	case Tick:
+		e.tick()
+	}
+	e.out.Wake = e.clock.next()
+	return e.out
+}
+
+// tick starts what is to be started, or rings one alarm: one step touches one
+// peer, so that a failed effect costs no other peer its packets.
+func (e *Engine) tick() {
+	if !e.started {
+		e.started = true
+		for _, t := range e.tunnels {
+			t.begin()
+		}
+		return
+	}
+	if ring := e.clock.due(e.now); ring != nil {
+		ring()
+	}
+}
+
+func (e *Engine) effect(f Effect)    { e.out.Effects = append(e.out.Effects, f) }
+func (e *Engine) tell(v Event)       { e.out.Events = append(e.out.Events, v) }
+func (e *Engine) send(d ...Datagram) { e.out.Packets = append(e.out.Packets, d...) }
+
+// random fills a new slice. A source that fails leaves nothing that could be
+// done safely: the process ends, and the guard goes on dropping.
+func (e *Engine) random(n int) []byte {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(e.cfg.Rand, b); err != nil {
+		panic(fmt.Sprintf("the random source failed, which no gateway survives: %v", err))
+	}
+	return b
+}
+
+func (e *Engine) random64() uint64 { return binary.BigEndian.Uint64(e.random(8)) }
+
+// jitter spreads d evenly over its last tenth: between 0.9 d and d.
+func (e *Engine) jitter(d time.Duration) time.Duration {
+	if d < 10 {
+		return d
+	}
+	return d - time.Duration(e.random64()%uint64(d/10))
+}
+
+func (e *Engine) newCookie() (c wire.Cookie) {
+	for c == (wire.Cookie{}) {
+		copy(c[:], e.random(8))
+	}
+	return c
+}
+
+// reserveSPI draws an inbound SPI that is not reserved by RFC 4303 2.1 and that
+// no child of ours has.
+func (e *Engine) reserveSPI(id esp.ChildID) esp.SPI {
+	for {
+		spi := esp.SPI(binary.BigEndian.Uint32(e.random(4)))
+		if _, taken := e.spis[spi]; spi > 255 && !taken {
+			e.spis[spi] = id
+			return spi
+		}
+	}
+}
+
+// private asks for an operation with one of our keys. The answer is void when
+// the session has ended by then.
+func (e *Engine) private(s *session, o PrivateOp, done func(PrivateDone)) {
+	e.lastOp++
+	o.ID = e.lastOp
+	e.ops[o.ID] = &op{s, done}
+	s.pending++
+	e.effect(o)
+}
+
+func (e *Engine) privateDone(in PrivateDone) {
+	o := e.ops[in.ID]
+	delete(e.ops, in.ID)
+	if o == nil || o.session.state == ended {
+		in.Opened.Wipe()
+		return
+	}
+	o.session.pending--
+	o.done(in)
+}
+
+// failed takes note of an effect that the caller could not carry out.
+func (e *Engine) failed(in Failed) {
+	detail := fmt.Sprintf("%T: %v", in.Effect, in.Err)
+	switch f := in.Effect.(type) {
+	case Install:
+		e.childFailed(f.Child.ID, detail)
+	case Use:
+		e.childFailed(f.Child, detail)
+	case Rebind:
+		e.childFailed(f.Child, detail)
+	case Remove:
+		e.tell(Event{Kind: PlaneFailed, Reason: InstallFailed, Child: f.Child, Detail: detail})
+	case PrivateOp:
+		e.privateDone(PrivateDone{ID: f.ID, Err: in.Err})
+	case Resolve:
+		e.resolved(Resolved{Peer: f.Peer, Attempt: f.Attempt, Err: in.Err})
+	}
+}
+
+// refusal turns the verdict of a verifier into a reason and its text.
+func refusal(err error) (Reason, string) {
+	var r *trust.Refusal
+	if errors.As(err, &r) {
+		return Reason(r.Reason), err.Error()
+	}
+	return CertMalformed, err.Error()
+}

@@ -1,0 +1,222 @@
+package ike
+
+import (
+	"fmt"
+	"net/netip"
+
+	"yumen/ike/gm"
+	"yumen/ike/wire"
+	"yumen/policy/secret"
+	"yumen/policy/trust"
+)
+
+// readings is how many signatures are verified for a message 3 or 4 that does
+// not verify, whatever it holds: see read.
+const readings = 4
+
+// fieldsMessage is an M3 or M4 whose envelope is being opened.
+type fieldsMessage struct {
+	d    Datagram
+	p    parts
+	hash [32]byte
+	peer *peer
+	pair *trust.Pair
+}
+
+// fields takes M3 (responder) or M4 (initiator) up to the envelope. What is
+// refused here depends only on what stands in clear.
+func (s *session) fields(d Datagram) {
+	e := s.e
+	x := fieldsMessage{d: d, hash: gm.SM3(d.Data)}
+	switch {
+	case s.seen.hash == x.hash:
+		s.repeatAnswer(&s.seen, s.role == Initiator, d)
+		return
+	case s.badFields >= maxBadFields:
+		s.drop(TooManyFailures, "message not read")
+		return
+	case len(s.claims)+s.pending >= maxClaims:
+		s.drop(UnexpectedState, "too many claims in one session")
+		return
+	case s.reading[x.hash]:
+		s.e.tell(s.event(Repeated, Duplicate, "not answered: still at work on it"))
+		return
+	}
+	for _, c := range s.claims {
+		if c.prompt == x.hash {
+			s.e.tell(s.event(Repeated, Duplicate, "not answered: not the last message"))
+			return
+		}
+	}
+	m, err := wire.Parse(d.Data)
+	if err != nil {
+		s.drop(Malformed, err.Error())
+		return
+	}
+	want := layoutM3
+	if s.role == Initiator {
+		want = layoutM4
+	}
+	if x.p, err = want.arrange(m.Payloads); err != nil {
+		s.drop(PayloadOrder, err.Error())
+		return
+	}
+	if x.peer, x.pair = s.peer, s.pair; s.role == Responder {
+		var reason Reason
+		if x.peer, x.pair, reason, err = e.identify(d, x.p.certs); err != nil {
+			s.drop(reason, err.Error())
+			return
+		}
+	}
+	if e.envelopes.replayed(x.p.sk, s.key()) {
+		s.drop(ReplayedEnvelope, "an envelope seen before under other cookies")
+		return
+	}
+	if s.reading == nil {
+		s.reading = map[[32]byte]bool{}
+	}
+	s.reading[x.hash] = true
+	e.private(s, PrivateOp{Envelope: x.p.sk}, func(in PrivateDone) {
+		delete(s.reading, x.hash)
+		s.opened(x, in)
+	})
+}
+
+// identify finds the peer entry that a pair of certificates belongs to, among
+// those that may speak from this address.
+func (e *Engine) identify(d Datagram, c certificates) (*peer, *trust.Pair, Reason, error) {
+	candidates, _ := e.candidates(d.Local.Addr(), d.Remote.Addr())
+	reason, first := UnknownPeer, fmt.Errorf("no peer entry allows this address")
+	for i, p := range candidates {
+		pair, err := e.verify(p, c)
+		if err == nil {
+			return p, pair, "", nil
+		}
+		if r, _ := refusal(err); i == 0 {
+			reason, first = r, fmt.Errorf("peer %s: %w", p.entry.Name, err)
+		}
+	}
+	return nil, nil, reason, first
+}
+
+// opened goes on once the envelope was opened or was not. From here on every
+// failure has one outcome: nothing is sent, nothing changes, and the work is the
+// same, because nonce and ID are under CBC without a MAC and an observable
+// padding check would open recorded sessions.
+func (s *session) opened(x fieldsMessage, in PrivateDone) {
+	e := s.e
+	sk, reason := in.Opened, Reason("")
+	if in.Err != nil || sk.Len() != 16 {
+		sk.Wipe()
+		sk, reason = secret.Take(e.random(16)), BadEnvelope
+	}
+	theirs, why := e.read(s, x, sk)
+	if reason == "" {
+		reason = why
+	}
+	if reason != "" {
+		theirs.wipe()
+		sk.Wipe()
+		s.badFields++
+		detail := "message had no effect"
+		if in.Err != nil {
+			detail = in.Err.Error()
+		}
+		s.drop(reason, detail)
+		return
+	}
+	theirs.sk = sk
+	c := &claim{peer: x.peer, pair: x.pair, theirs: theirs, prompt: x.hash}
+	if s.role == Initiator {
+		c.ours = s.own
+		s.fifth(c, x)
+		return
+	}
+	dialect := x.peer.entry.Dialect
+	s.dialect = dialect
+	c.ours = e.newHalf(dialect)
+	s.sign(c.ours, func(sig []byte) { s.fourth(c, x, sig) })
+}
+
+// read finds the reading of nonce and ID that the signature confirms. A reading
+// that verifies ends the search: that tells an observer only what the message
+// that follows tells him. A message that does not verify always costs the same
+// number of verifications.
+func (e *Engine) read(s *session, x fieldsMessage, sk secret.Secret) (half, Reason) {
+	dialect := x.peer.entry.Dialect
+	found := gm.OpenFields(sk.Bytes(), x.p.nonce, x.p.ids[0], dialect.ZeroPad)
+	reason := BadSignature
+	if len(found) == 0 {
+		reason = BadPadding
+	}
+	enc := wire.Cert{Encoding: wire.CertEnc, Data: x.pair.Enc.DER}.Append(nil)
+	for i := range readings {
+		f := gm.Fields{Nonce: make([]byte, 16), ID: []byte{9, 0, 0, 0}} // a reading that cannot verify
+		noByte := i%2 == 1
+		if i/2 < len(found) {
+			f = found[i/2]
+		}
+		msg := gm.SignedMessage(sk.Bytes(), f.Nonce, f.ID, enc, noByte)
+		digest, err := gm.SignatureDigest(x.pair.Sign.Key, dialect.SM2ID, msg)
+		clear(msg)
+		if err != nil || !gm.VerifyDigest(x.pair.Sign.Key, digest[:], x.p.sig) || i/2 >= len(found) {
+			continue
+		}
+		if err := x.checkID(f.ID); err != nil {
+			reason = BadID
+			continue
+		}
+		if noByte {
+			s.deviate("signature leaves the certificate's encoding byte out")
+		}
+		return half{nonce: secret.New(f.Nonce), id: f.ID}, ""
+	}
+	return half{}, reason
+}
+
+// checkID compares the ID with the verified certificates.
+func (x fieldsMessage) checkID(body []byte) error {
+	id, err := wire.ParseID(body)
+	if err != nil {
+		return err
+	}
+	if !(id.Protocol == 0 && id.Port == 0 || id.Protocol == 17 && id.Port == portIKE) {
+		return fmt.Errorf("protocol %d, port %d in a phase-1 ID", id.Protocol, id.Port)
+	}
+	bound := x.peer.entry.Remote.Addr
+	if x.peer.entry.Remote.FQDN != "" {
+		bound = netip.Addr{}
+	}
+	return x.pair.MatchID(uint8(id.Type), id.Data, bound)
+}
+
+// derive computes the keys of a claim.
+func (s *session) derive(c *claim) {
+	i, r := &c.ours, &c.theirs
+	if s.role == Responder {
+		i, r = r, i
+	}
+	c.keys = gm.DeriveKeys(i.nonce.Bytes(), r.nonce.Bytes(), s.cki, s.ckr)
+	c.iv = gm.PhaseOneIV(i.sk.Bytes(), r.sk.Bytes())
+}
+
+// fourth sends M4. The session still counts for nothing.
+func (s *session) fourth(c *claim, x fieldsMessage, sig []byte) {
+	ps, err := s.sealed(c)
+	if err != nil {
+		s.drop(KeyOperation, err.Error())
+		c.wipe()
+		return
+	}
+	s.derive(c)
+	encap := c.peer.entry.Encap
+	c.nat = s.detectNAT(x.p.natd, x.d, encap)
+	ps = append(ps, wire.Payload{Type: wire.TypeSig, Body: sig})
+	ps = append(ps, s.natPayloads(encap)...)
+	s.note(nil, x.p.skipped)
+	c.answer = wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}.Append(nil)
+	s.claims = append(s.claims, c)
+	s.state = sentFields
+	s.seen.remember(x.hash, c.answer, s.e.now)
+	s.e.send(Datagram{Local: x.d.Local, Remote: x.d.Remote, Data: c.answer})
+}

@@ -1,0 +1,157 @@
+package ike
+
+import (
+	"net/netip"
+	"time"
+
+	"yumen/ike/gm"
+	"yumen/policy/trust"
+)
+
+// Limits on what unproven peers can make us keep and do.
+const (
+	maxHalfOpenKnown   = 1024 // responder sessions of configured addresses
+	maxHalfOpenUnknown = 1024 // of all other sources together
+	maxHalfOpenSource  = 16   // of one source address
+	maxBadFields       = 4    // failed M3 (M4) of one session
+	maxEnvelopes       = 8192 // remembered SK bodies
+	maxChains          = 1024 // remembered verdicts on certificates
+)
+
+// gate counts half-open sessions and rates what is sent to unproven sources.
+type gate struct {
+	known, unknown int
+	bySource       map[netip.Addr]int
+	notices        bucket // unprotected notifications
+	answers        bucket // M2 to unknown sources
+	spis           bucket // deletes for unknown SPIs
+	strays         bucket // events about unknown cookies
+}
+
+// bucket is a token bucket; the zero value is full.
+type bucket struct {
+	spent float64
+	at    time.Time
+}
+
+// take reports whether one more is within burst and rate a second.
+func (b *bucket) take(now time.Time, rate, burst float64) bool {
+	b.spent = max(0, b.spent-rate*now.Sub(b.at).Seconds())
+	b.at = now
+	if b.spent+1 > burst {
+		return false
+	}
+	b.spent++
+	return true
+}
+
+func (g *gate) notice(now time.Time) bool     { return g.notices.take(now, 10, 20) }
+func (g *gate) unknownSPI(now time.Time) bool { return g.spis.take(now, 5, 10) }
+func (g *gate) stray(now time.Time) bool      { return g.strays.take(now, 10, 20) }
+
+// admit counts a new half-open session in, or says why not.
+func (g *gate) admit(source netip.Addr, known bool, now time.Time) (string, bool) {
+	switch {
+	case g.bySource[source] >= maxHalfOpenSource:
+		return "too many from this address", false
+	case known && g.known >= maxHalfOpenKnown, !known && g.unknown >= maxHalfOpenUnknown:
+		return "table full", false
+	case !known && !g.answers.take(now, 100, 200):
+		return "answers to unknown sources are limited", false
+	}
+	if g.bySource == nil {
+		g.bySource = map[netip.Addr]int{}
+	}
+	g.bySource[source]++
+	if known {
+		g.known++
+	} else {
+		g.unknown++
+	}
+	return "", true
+}
+
+// closed counts a responder's session out when it is proven or ends.
+func (g *gate) closed(s *session) {
+	if s.role != Responder || !s.counted {
+		return
+	}
+	s.counted = false
+	if s.known {
+		g.known--
+	} else {
+		g.unknown--
+	}
+	if g.bySource[s.source]--; g.bySource[s.source] == 0 {
+		delete(g.bySource, s.source)
+	}
+}
+
+// envelopeCache remembers SK bodies with the cookies they came under. An SK body
+// under other cookies is a replay: Sk is fresh for every attempt.
+type envelopeCache struct {
+	under map[[32]byte]pairKey
+	order [][32]byte
+	next  int
+}
+
+// replayed notes body and reports whether it was seen under other cookies.
+func (c *envelopeCache) replayed(body []byte, key pairKey) bool {
+	h := gm.SM3(body)
+	if k, ok := c.under[h]; ok {
+		return k != key
+	}
+	if c.under == nil {
+		c.under = map[[32]byte]pairKey{}
+	}
+	if len(c.order) < maxEnvelopes {
+		c.order = append(c.order, h)
+	} else {
+		delete(c.under, c.order[c.next])
+		c.order[c.next] = h
+		c.next = (c.next + 1) % maxEnvelopes
+	}
+	c.under[h] = key
+	return false
+}
+
+// chainCache remembers verified pairs by peer and certificates, so that a
+// repeated main mode costs no chain signatures. Validity and revocation are
+// checked anew each time.
+type chainCache struct{ pairs map[chainKey]*trust.Pair }
+
+type chainKey struct {
+	peer  string
+	certs [32]byte
+}
+
+// verify returns the pair that the certificates of a message make for p.
+func (e *Engine) verify(p *peer, c certificates) (*trust.Pair, error) {
+	parts := append([][]byte{c.sign, c.enc}, c.extra...)
+	key := chainKey{p.entry.Name, gm.SM3(framed(parts)...)}
+	if pair := e.chains.pairs[key]; pair != nil {
+		if err := p.verifier.Current(e.now, pair); err != nil {
+			return nil, err
+		}
+		return pair, nil
+	}
+	pair, err := p.verifier.Verify(e.now, c.sign, c.enc, c.extra)
+	if err != nil {
+		return nil, err
+	}
+	if len(e.chains.pairs) >= maxChains || e.chains.pairs == nil {
+		e.chains.pairs = map[chainKey]*trust.Pair{}
+	}
+	e.chains.pairs[key] = pair
+	return pair, nil
+}
+
+// framed puts the length before each part, so that no two lists hash alike.
+func framed(parts [][]byte) [][]byte {
+	out := make([][]byte, 0, 2*len(parts))
+	for _, p := range parts {
+		n := len(p)
+		out = append(out, []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, p)
+	}
+	return out
+}

@@ -1,0 +1,253 @@
+package ike
+
+import (
+	"fmt"
+	"slices"
+
+	"yumen/ike/gm"
+	"yumen/ike/wire"
+	"yumen/policy"
+	"yumen/policy/secret"
+)
+
+// Main mode with the digital envelope (GB/T 36968, 5.1):
+//
+//	initiator                                   responder
+//	M1  SA, VID                           -->
+//	                                      <--   M2  SA, CERT sign, CERT enc, VID
+//	M3  SK, {NONCE}, {ID}, CERT, CERT,
+//	    SIG, NAT-D, NAT-D                 -->
+//	                                      <--   M4  SK, {NONCE}, {ID}, SIG, NAT-D, NAT-D
+//	M5  [HASH_I]                          -->
+//	                                      <--   M6  [HASH_R]
+//
+// {x} is under Sk, [x] under SKEYID_e. Nothing before M5 (responder) or M6
+// (initiator) proves that the peer is fresh.
+
+// first answers M1 with M2.
+func (e *Engine) first(d Datagram, h wire.Header) {
+	key := firstKey{h.Initiator, d.Remote}
+	if s := e.firsts[key]; s != nil {
+		if s.seen.hash != gm.SM3(d.Data) {
+			s.drop(UnexpectedState, "another message 1 under the same cookie")
+			return
+		}
+		s.seen.answer = s.second() // made anew: a half-open session is to cost little
+		s.repeatAnswer(&s.seen, false, d)
+		s.seen.answer = nil
+		return
+	}
+	candidates, known := e.candidates(d.Local.Addr(), d.Remote.Addr())
+	if len(candidates) == 0 || e.ending {
+		e.stray(d, h, UnknownPeer, "no peer entry allows this address")
+		return
+	}
+	if e.dials[h.Initiator] != nil {
+		e.stray(d, h, UnexpectedState, "our own message came back")
+		return
+	}
+	m, err := wire.Parse(d.Data)
+	if err != nil {
+		e.stray(d, h, Malformed, err.Error())
+		return
+	}
+	p, err := layoutM1.arrange(m.Payloads)
+	if err != nil {
+		e.stray(d, h, PayloadOrder, err.Error())
+		return
+	}
+	sa, err := wire.ParseSA(p.sa)
+	if err != nil {
+		e.stray(d, h, Malformed, err.Error())
+		return
+	}
+	dialect := candidates[0].entry.Dialect
+	answer, x, err := choosePhaseOne(sa, dialect.StrictLifetime)
+	if err != nil {
+		e.refuse(d, h, wire.NoProposalChosen, NoProposal, err.Error())
+		return
+	}
+	if why, ok := e.gate.admit(d.Remote.Addr(), known, e.now); !ok {
+		e.stray(d, h, HalfOpenLimit, why)
+		return
+	}
+	s := e.newSession(Responder, pairKey{h.Initiator, e.newCookie()}, d)
+	s.version, s.dialect, s.known, s.counted, s.source = h.Version, dialect, known, true, d.Remote.Addr()
+	s.saI, s.saR = slices.Clone(p.sa), answer.Append(nil)
+	s.offers = vendorIDs(candidates[0].entry)
+	s.knows = readVendors(p.vendors)
+	s.lifetime = seconds(x.life.seconds)
+	s.first = key
+	e.firsts[key] = s
+	e.tell(s.event(IKEStarted, "", ""))
+	s.note(x.deviations(), p.skipped)
+	s.seen.remember(gm.SM3(d.Data), nil, e.now)
+	e.send(s.datagram(s.second()))
+	e.clock.set(&s.life, e.now.Add(halfOpenLife), func() { s.fail(Timeout, "not proven in time") })
+}
+
+// second is M2.
+func (s *session) second() []byte {
+	own := s.e.cfg.Own
+	m := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: append([]wire.Payload{
+		{Type: wire.TypeSA, Body: s.saR},
+		certPayload(wire.CertSign, own.Sign.DER),
+		certPayload(wire.CertEnc, own.Enc.DER),
+	}, s.offers...)}
+	return m.Append(nil)
+}
+
+func certPayload(encoding wire.CertEncoding, der []byte) wire.Payload {
+	return wire.Payload{Type: wire.TypeCert, Body: wire.Cert{Encoding: encoding, Data: der}.Append(nil)}
+}
+
+// believe reads M2 and, when its certificates are the peer's, prepares M3.
+func (d *dial) believe(in Datagram, h wire.Header) {
+	e := d.peer.e
+	drop := func(reason Reason, err error) {
+		d.lastReason, d.lastDetail = reason, err.Error()
+		v := d.event(Dropped, reason, err.Error())
+		v.CookieR = h.Responder
+		e.tell(v)
+	}
+	if in.Remote != d.remote || len(d.sessions) >= maxClaims {
+		drop(WrongSource, fmt.Errorf("from %v, or too many answers", in.Remote))
+		return
+	}
+	m, err := wire.Parse(in.Data)
+	if err != nil {
+		drop(Malformed, err)
+		return
+	}
+	p, err := layoutM2.arrange(m.Payloads)
+	if err != nil {
+		drop(PayloadOrder, err)
+		return
+	}
+	sa, err := wire.ParseSA(p.sa)
+	if err != nil {
+		drop(Malformed, err)
+		return
+	}
+	x, err := checkPhaseOneAnswer(d.offer, sa)
+	if err != nil {
+		drop(AnswerMismatch, err)
+		return
+	}
+	pair, err := e.verify(d.peer, p.certs)
+	if err != nil {
+		reason, _ := refusal(err)
+		drop(reason, err)
+		return
+	}
+	e.quiet(&d.resend)
+	s := e.newSession(Initiator, pairKey{h.Initiator, h.Responder}, in)
+	s.version, s.dialect, s.dial, s.peer, s.pair = h.Version, d.peer.entry.Dialect, d, d.peer, pair
+	s.saI, s.saR = d.saI, slices.Clone(p.sa)
+	s.knows = readVendors(p.vendors)
+	s.lifetime = seconds(x.life.seconds)
+	d.sessions = append(d.sessions, s)
+	s.note(x.deviations(), p.skipped)
+	e.clock.set(&s.life, e.now.Add(halfOpenLife+firstResend<<maxSends), func() { s.fail(Timeout, "not proven in time") })
+	s.own = e.newHalf(s.dialect)
+	s.sign(s.own, func(sig []byte) { s.third(sig) })
+}
+
+// newHalf draws what this side brings into an exchange.
+func (e *Engine) newHalf(d policy.Dialect) half {
+	subject := e.cfg.Own.Sign.Subject
+	if d.IDCertEnc {
+		subject = e.cfg.Own.Enc.Subject
+	}
+	return half{
+		sk:    secret.Take(e.random(16)),
+		nonce: secret.Take(e.random(16)),
+		id:    wire.ID{Type: wire.IDDN, Data: subject}.Append(nil),
+	}
+}
+
+// sign asks for the signature over our half and goes on with its wire form.
+func (s *session) sign(h half, done func(sig []byte)) {
+	own := s.e.cfg.Own
+	enc := wire.Cert{Encoding: wire.CertEnc, Data: own.Enc.DER}.Append(nil)
+	msg := gm.SignedMessage(h.sk.Bytes(), h.nonce.Bytes(), h.id, enc, s.dialect.SigNoByte)
+	defer clear(msg)
+	digest, err := gm.SignatureDigest(own.Sign.Key, s.dialect.SM2ID, msg)
+	if err != nil {
+		s.fail(KeyOperation, err.Error())
+		return
+	}
+	s.e.private(s, PrivateOp{Digest: digest[:]}, func(in PrivateDone) {
+		sig, err := in.Signed, in.Err
+		if err == nil && s.dialect.SigRaw {
+			sig, err = gm.RawSignature(sig)
+		}
+		if err != nil {
+			s.e.tell(s.event(KeyOpFailed, KeyOperation, err.Error()))
+			s.fail(KeyOperation, err.Error())
+			return
+		}
+		done(sig)
+	})
+}
+
+// sealed returns SK, NONCE and ID of our half, to the holder of pub.
+func (s *session) sealed(c *claim) ([]wire.Payload, error) {
+	h := c.ours
+	sk, err := gm.SealEnvelope(s.e.cfg.Rand, c.pair.Enc.Key, h.sk.Bytes(), s.dialect.SKEncoding)
+	if err != nil {
+		return nil, err
+	}
+	nonce, id := gm.SealFields(h.sk.Bytes(), h.nonce.Bytes(), h.id, s.dialect)
+	return []wire.Payload{{Type: wire.TypeSK, Body: sk}, {Type: wire.TypeNonce, Body: nonce},
+		{Type: wire.TypeID, Body: id}}, nil
+}
+
+// third sends M3.
+func (s *session) third(sig []byte) {
+	e, own := s.e, s.e.cfg.Own
+	ps, err := s.sealed(&claim{pair: s.pair, ours: s.own})
+	if err != nil {
+		s.fail(KeyOperation, err.Error())
+		return
+	}
+	ps = append(ps, certPayload(wire.CertSign, own.Sign.DER), certPayload(wire.CertEnc, own.Enc.DER),
+		wire.Payload{Type: wire.TypeSig, Body: sig})
+	ps = append(ps, s.natPayloads(s.peer.entry.Encap)...)
+	m := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}
+	s.state = sentFields
+	e.repeat(&s.resend, s.datagram(m.Append(nil)), false, func() { s.fail(Timeout, "no answer to message 3") })
+}
+
+// fail ends a session that was never proven.
+func (s *session) fail(reason Reason, detail string) {
+	if s.state == ended || s.state == established {
+		return
+	}
+	d := s.dial
+	if d == nil {
+		s.e.tell(s.event(IKEFailed, reason, detail))
+	} else {
+		s.drop(reason, detail)
+	}
+	s.end()
+	if d != nil {
+		d.lost(s, reason, detail)
+	}
+}
+
+// note reports deviations and payloads that were skipped.
+func (s *session) note(deviations []string, skipped []wire.PayloadType) {
+	for _, d := range deviations {
+		s.deviate(d)
+	}
+	for _, t := range skipped {
+		s.deviate(fmt.Sprintf("payload %v skipped", t))
+	}
+}
+
+func (e *Engine) newSession(role Role, key pairKey, d Datagram) *session {
+	s := &session{e: e, role: role, cki: key.i, ckr: key.r, local: d.Local, remote: d.Remote, created: e.now}
+	e.sessions[key] = s
+	return s
+}

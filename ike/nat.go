@@ -1,0 +1,67 @@
+package ike
+
+import (
+	"yumen/ike/gm"
+	"yumen/ike/wire"
+	"yumen/policy"
+)
+
+const (
+	portIKE = 500
+	portNAT = 4500
+)
+
+// natState is what NAT detection (RFC 3947 3.2) found.
+type natState struct {
+	ours, theirs bool // that end is behind a NAT
+	forced       bool // we claimed one ourselves
+}
+
+func (n natState) found() bool { return n.ours || n.theirs || n.forced }
+
+func (n natState) String() string {
+	switch {
+	case n.ours && n.theirs:
+		return "both"
+	case n.forced:
+		return "forced"
+	case n.ours:
+		return "local"
+	case n.theirs:
+		return "remote"
+	}
+	return "none"
+}
+
+// natPayloads are the NAT-D payloads of our M3 or M4: the remote end as we see
+// it, then ourselves. They are sent only when both ends announced RFC 3947. To
+// force encapsulation the hash of our own end is random.
+func (s *session) natPayloads(encap policy.Encap) []wire.Payload {
+	if !s.knows.natt || encap == policy.EncapOff || s.dialect.NoNATT {
+		return nil
+	}
+	remote := gm.NATD(s.cki, s.ckr, s.remote)
+	own := gm.NATD(s.cki, s.ckr, s.local)
+	if encap == policy.EncapForce {
+		copy(own[:], s.e.random(len(own)))
+	}
+	return []wire.Payload{{Type: wire.TypeNATD, Body: remote[:]}, {Type: wire.TypeNATD, Body: own[:]}}
+}
+
+// detectNAT reads the peer's NAT-D payloads: the first is our end as it sees us,
+// the others are its own.
+func (s *session) detectNAT(natd [][]byte, d Datagram, encap policy.Encap) natState {
+	var n natState
+	if !s.knows.natt || encap == policy.EncapOff || s.dialect.NoNATT || len(natd) < 2 {
+		return n
+	}
+	n.forced = encap == policy.EncapForce
+	n.ours = !gm.MatchNATD(natd[0], s.cki, s.ckr, d.Local)
+	n.theirs = true
+	for _, own := range natd[1:] {
+		if gm.MatchNATD(own, s.cki, s.ckr, d.Remote) {
+			n.theirs = false
+		}
+	}
+	return n
+}

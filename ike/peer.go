@@ -1,0 +1,292 @@
+package ike
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"yumen/ike/wire"
+	"yumen/policy"
+	"yumen/policy/trust"
+)
+
+const (
+	firstRetry = 2 * time.Second
+	lastRetry  = 60 * time.Second
+	// responderGrace lets the end that negotiated phase 1 go on with quick mode
+	// before the other starts one of its own for the same tunnel.
+	responderGrace = time.Second
+	// sessionOverlap is how long an ISAKMP SA outlives the one that replaced it.
+	sessionOverlap = 10 * time.Second
+)
+
+// peer is a configured peer and what is known of it.
+type peer struct {
+	e        *Engine
+	entry    policy.Peer
+	verifier *trust.Verifier
+	addrs    []netip.Addr // of an FQDN, as last resolved
+	dial     *dial
+	asked    uint64 // attempt whose addresses are being resolved; 0: none
+	live     []*session
+	failures int
+	retry    alarm
+}
+
+// dial is one attempt to reach a peer: M1 and the sessions that answers to it
+// opened. M2 is not signed, so every believable M2 opens a session of its own,
+// and the first one that is proven ends the others.
+type dial struct {
+	peer          *peer
+	cki           wire.Cookie
+	version       uint8
+	local, remote netip.AddrPort
+	offer         wire.SA
+	saI           []byte
+	sessions      []*session
+	resend        resend
+	replaces      bool // a make-before-break of a living session
+	lastReason    Reason
+	lastDetail    string
+}
+
+// session is the one to start quick modes on: the newest that is proven.
+func (p *peer) session() *session {
+	for _, s := range p.live {
+		if s.state == established && !s.crossed {
+			return s
+		}
+	}
+	if len(p.live) > 0 {
+		return p.live[0]
+	}
+	return nil
+}
+
+// connect begins an attempt unless one is under way or waits for its time.
+func (p *peer) connect() {
+	if p.entry.Remote.Any || p.e.ending || p.asked != 0 || p.dial != nil || p.retry.pending() {
+		return
+	}
+	p.e.lastAttempt++
+	p.asked = p.e.lastAttempt
+	p.e.effect(Resolve{Peer: p.entry.Name, Attempt: p.asked})
+}
+
+func (e *Engine) resolved(in Resolved) {
+	p := e.peerNamed(in.Peer)
+	if p == nil || p.asked == 0 || p.asked != in.Attempt {
+		return
+	}
+	p.asked = 0
+	if in.Err != nil || len(in.Remote) == 0 {
+		detail := "no address"
+		if in.Err != nil {
+			detail = in.Err.Error()
+		}
+		e.tell(Event{Kind: IKEFailed, Reason: Unresolved, Peer: p.entry.Name, Detail: detail})
+		p.failed(Unresolved, detail)
+		return
+	}
+	if p.entry.Remote.FQDN != "" {
+		p.addrs = in.Remote
+	}
+	p.begin(in.Local, in.Remote[p.failures%len(in.Remote)])
+}
+
+// begin sends M1.
+func (p *peer) begin(local, remote netip.Addr) {
+	e := p.e
+	d := &dial{peer: p, cki: e.newCookie(), version: wire.Version11, replaces: len(p.live) > 0,
+		local: netip.AddrPortFrom(local, portIKE), remote: netip.AddrPortFrom(remote, portIKE)}
+	if p.entry.Dialect.GMVersion0 {
+		d.version = wire.Version10
+	}
+	d.offer = phaseOneOffer(p.entry)
+	d.saI = d.offer.Append(nil)
+	p.dial = d
+	e.dials[d.cki] = d
+	m := wire.Message{
+		Header:   wire.Header{Initiator: d.cki, Version: d.version, Exchange: wire.MainMode},
+		Payloads: append([]wire.Payload{{Type: wire.TypeSA, Body: d.saI}}, vendorIDs(p.entry)...),
+	}
+	e.tell(d.event(IKEStarted, "", ""))
+	e.repeat(&d.resend, Datagram{Local: d.local, Remote: d.remote, Data: m.Append(nil)}, false,
+		func() { d.noAnswer() })
+}
+
+func (d *dial) event(kind EventKind, reason Reason, detail string) Event {
+	return Event{Kind: kind, Reason: reason, Detail: detail, Peer: d.peer.entry.Name, Claimed: true,
+		Role: Initiator, CookieI: d.cki, Local: d.local, Remote: d.remote}
+}
+
+func (d *dial) noAnswer() {
+	d.peer.e.quiet(&d.resend)
+	if len(d.sessions) == 0 {
+		d.fail(Timeout, "no answer to message 1")
+	}
+}
+
+// lost takes out a session that ended before it was proven.
+func (d *dial) lost(s *session, reason Reason, detail string) {
+	d.sessions = slices.DeleteFunc(d.sessions, func(o *session) bool { return o == s })
+	d.lastReason, d.lastDetail = reason, detail
+	if len(d.sessions) == 0 && !d.resend.alarm.pending() {
+		d.fail(reason, detail)
+	}
+}
+
+// fail ends the attempt; the peer is tried again later.
+func (d *dial) fail(reason Reason, detail string) {
+	d.close()
+	e := d.peer.e
+	e.tell(d.event(IKEFailed, reason, detail))
+	d.peer.failed(reason, detail)
+}
+
+// close ends the attempt and every session of it that is not proven.
+func (d *dial) close() {
+	e := d.peer.e
+	e.quiet(&d.resend)
+	delete(e.dials, d.cki)
+	if d.peer.dial == d {
+		d.peer.dial = nil
+	}
+	sessions := d.sessions
+	d.sessions = nil
+	for _, s := range sessions {
+		if s.state != established {
+			s.end()
+		}
+	}
+}
+
+// failed counts an attempt that came to nothing and waits, longer each time.
+func (p *peer) failed(reason Reason, detail string) {
+	for _, t := range p.e.tunnels {
+		if t.peer == p && t.current == nil {
+			t.note(reason, detail)
+		}
+	}
+	wait := min(firstRetry<<min(p.failures, 8), lastRetry)
+	p.failures++
+	if p.e.ending || !p.needed() {
+		return
+	}
+	wait = p.e.jitter(wait)
+	p.e.tell(Event{Kind: Retrying, Reason: reason, Peer: p.entry.Name, Detail: fmt.Sprintf("in %.1fs", wait.Seconds())})
+	p.e.clock.set(&p.retry, p.e.now.Add(wait), p.wanted)
+}
+
+// needed reports whether some tunnel waits for this peer.
+func (p *peer) needed() bool {
+	return slices.ContainsFunc(p.e.tunnels, func(t *tunnel) bool { return t.peer == p && t.lacking() })
+}
+
+// wanted tries again if some tunnel still waits.
+func (p *peer) wanted() {
+	if p.needed() {
+		p.connect()
+	}
+}
+
+// proven takes a session in that has just been proven.
+func (p *peer) proven(s *session) {
+	e := p.e
+	p.failures = 0
+	e.clock.stop(&p.retry)
+	p.live = slices.Insert(p.live, 0, s)
+	p.settle(s)
+	limit := p.entry.IKELifetime
+	if s.lifetime > 0 && s.lifetime < limit {
+		limit = s.lifetime
+	}
+	e.clock.set(&s.life, e.now.Add(limit), func() { s.finish(Expired, "working key lifetime") })
+	e.clock.set(&s.soft, e.now.Add(e.jitter(limit*9/10)), func() { s.renew() })
+	for _, t := range e.tunnels {
+		if t.peer != p {
+			continue
+		}
+		if s.role == Initiator {
+			t.ensure()
+		} else if t.lacking() && !t.retry.pending() {
+			e.clock.set(&t.retry, e.now.Add(responderGrace), t.ensure)
+		}
+	}
+}
+
+// settle decides which of several proven sessions go. Sessions that were there
+// before are replaced. Of two Yumens that called each other at once the session
+// with the lower initiator cookie stays; the other is deleted by the end that
+// started it.
+func (p *peer) settle(s *session) {
+	e := p.e
+	for _, o := range p.live {
+		if o == s || o.state != established {
+			continue
+		}
+		loser := o
+		if o.role != s.role && s.created.Before(o.up) {
+			if !s.knows.yumen {
+				continue
+			}
+			if slices.Compare(s.cki[:], o.cki[:]) > 0 {
+				loser = s
+			}
+		}
+		loser.crossed = true
+		e.clock.stop(&loser.soft)
+		if loser.role == Initiator || loser == o && s.role == Initiator {
+			e.clock.set(&loser.life, e.now.Add(sessionOverlap), func() { loser.finish(Replaced, "") })
+		}
+	}
+}
+
+// renew begins a new main mode before the working key reaches its limit.
+func (s *session) renew() {
+	if s.peer.session() == s && s.peer.keeps() {
+		s.peer.connect()
+	}
+}
+
+// keeps reports whether some tunnel of this peer is to stay up.
+func (p *peer) keeps() bool {
+	return slices.ContainsFunc(p.e.tunnels, func(t *tunnel) bool {
+		return t.peer == p && !t.stopped && (t.want || t.current != nil)
+	})
+}
+
+// forget takes a session out that ended.
+func (p *peer) forget(s *session) {
+	p.live = slices.DeleteFunc(p.live, func(o *session) bool { return o == s })
+}
+
+func (e *Engine) peerNamed(name string) *peer {
+	i := slices.IndexFunc(e.peers, func(p *peer) bool { return p.entry.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return e.peers[i]
+}
+
+// candidates are the peers that may speak from remote to local: those
+// configured with that address, else those whose address is not known.
+func (e *Engine) candidates(local, remote netip.Addr) (found []*peer, known bool) {
+	var anywhere []*peer
+	for _, p := range e.peers {
+		if l := p.entry.Local.Addr; l.IsValid() && local.IsValid() && l != local {
+			continue
+		}
+		switch {
+		case p.entry.Remote.Any:
+			anywhere = append(anywhere, p)
+		case p.entry.Remote.Addr == remote || slices.Contains(p.addrs, remote):
+			found = append(found, p)
+		}
+	}
+	if len(found) > 0 {
+		return append(found, anywhere...), true
+	}
+	return anywhere, false
+}

@@ -1,0 +1,306 @@
+package ike
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"yumen/ike/gm"
+	"yumen/ike/wire"
+	"yumen/policy"
+)
+
+// block is the block length of SM4 in bytes.
+const block = 16
+
+// padBlock pads a message body with zeros to whole blocks, none when it is
+// aligned already. This differs from the padding of nonce and ID.
+func padBlock(b []byte) []byte {
+	if n := len(b) % block; n != 0 {
+		b = append(b, make([]byte, block-n)...)
+	}
+	return b
+}
+
+func seconds(n uint64) time.Duration {
+	return time.Duration(min(n, uint64(1<<32))) * time.Second
+}
+
+// proofHash is HASH_I or HASH_R of a claim, over the SA body given.
+func (s *session) proofHash(c *claim, by Role, sa []byte) [32]byte {
+	idI, idR := c.ours.id, c.theirs.id
+	if s.role == Responder {
+		idI, idR = idR, idI
+	}
+	if by == Initiator {
+		return gm.HashI(c.keys, s.cki, s.ckr, s.saI, idI)
+	}
+	return gm.HashR(c.keys, s.cki, s.ckr, sa, idR)
+}
+
+// fifth sends M5 for an M4 that was believed. When a NAT was found, or is
+// claimed, it and all that follows go from port 4500 to port 4500.
+func (s *session) fifth(c *claim, x fieldsMessage) {
+	e := s.e
+	s.derive(c)
+	c.nat = s.detectNAT(x.p.natd, x.d, s.peer.entry.Encap)
+	s.note(nil, x.p.skipped)
+	hash := s.proofHash(c, Initiator, nil)
+	c.answer = s.seal(c, hash[:])
+	out := s.datagram(c.answer)
+	if c.nat.found() {
+		out.Local = netip.AddrPortFrom(s.local.Addr(), portNAT)
+		out.Remote = netip.AddrPortFrom(s.remote.Addr(), portNAT)
+	}
+	s.claims = append(s.claims, c)
+	again := s.state == sentProof
+	s.state = sentProof
+	e.repeat(&s.resend, out, again, func() { s.fail(Timeout, "no answer to message 5") })
+}
+
+// seal encrypts M5 or M6 and moves the claim's chain on.
+func (s *session) seal(c *claim, hash []byte) []byte {
+	ps := []wire.Payload{{Type: wire.TypeHash, Body: hash}}
+	body := gm.EncryptCBC(c.keys.CipherKey(), c.iv[:], padBlock(wire.AppendPayloads(nil, ps)))
+	c.iv = gm.LastBlock(body)
+	return s.header(wire.MainMode, 0, wire.FlagEncrypted).Append(nil, wire.TypeHash, body)
+}
+
+// proof reads M5 or M6. Each claim is tried: the HASH tells which one is real.
+func (s *session) proof(d Datagram, h wire.Header) {
+	hash := gm.SM3(d.Data)
+	switch {
+	case s.seen.hash == hash:
+		if s.e.now.Sub(s.up) < keepAnswer {
+			s.repeatAnswer(&s.seen, s.role == Initiator, d)
+		}
+		return
+	case s.state == established, s.role == Initiator && s.state != sentProof, s.role == Responder && s.state != sentFields:
+		s.drop(UnexpectedState, "proof out of turn")
+		return
+	case s.badProof >= maxBadProof:
+		s.drop(TooManyFailures, "message not read")
+		return
+	}
+	for _, c := range s.claims {
+		if s.fresh(c, d, h) {
+			s.establish(c, d, hash)
+			return
+		}
+	}
+	s.badProof++
+	s.drop(BadHash, "the proof does not verify")
+}
+
+// fresh reports whether the message proves c.
+func (s *session) fresh(c *claim, d Datagram, h wire.Header) bool {
+	plain, err := gm.DecryptCBC(c.keys.CipherKey(), c.iv[:], d.Data[wire.HeaderLen:])
+	if err != nil {
+		return false
+	}
+	defer clear(plain)
+	ps, _, err := wire.ParseBody(h.Next, plain)
+	if err != nil {
+		return false
+	}
+	p, err := layoutProof.arrange(ps)
+	if err != nil {
+		return false
+	}
+	equal := func(want [32]byte) bool { return subtle.ConstantTimeCompare(want[:], p.hash) == 1 }
+	if s.role == Responder {
+		return equal(s.proofHash(c, Initiator, nil))
+	}
+	own, theirs := equal(s.proofHash(c, Responder, s.saI)), equal(s.proofHash(c, Responder, s.saR))
+	if theirs && !own {
+		s.deviate("HASH_R over the responder's SA")
+	}
+	return own || theirs
+}
+
+// establish makes a claim the peer: from here on it is believed.
+func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
+	e := s.e
+	last := gm.LastBlock(d.Data[wire.HeaderLen:])
+	s.proven, s.peer, s.dialect = c, c.peer, c.peer.entry.Dialect
+	s.nat = c.nat
+	if d.Local.Port() == portNAT {
+		s.local, s.remote = d.Local, d.Remote
+	}
+	if s.role == Responder {
+		c.iv = last
+		sa := s.saI
+		if s.dialect.HashrSA == policy.SAResponder {
+			sa = s.saR
+		}
+		proof := s.proofHash(c, Responder, sa)
+		answer := s.seal(c, proof[:])
+		last = c.iv
+		s.seen.remember(hash, answer, e.now)
+		e.send(s.datagram(answer))
+	} else {
+		s.seen.remember(hash, nil, e.now)
+		s.dropSiblings()
+	}
+	s.lastBlock = last
+	s.state, s.up = established, e.now
+	e.gate.closed(s)
+	e.quiet(&s.resend)
+	for _, o := range s.claims {
+		o.ours.wipe()
+		o.theirs.wipe()
+		if o != c {
+			o.keys.Wipe()
+		}
+	}
+	s.claims, s.reading, s.offers = nil, nil, nil
+	s.exchanges, s.used = map[uint32]*exchange{}, map[uint32]struct{}{}
+	s.quickForm = s.dialect.QMHash
+	if e.firsts[s.first] == s {
+		delete(e.firsts, s.first)
+	}
+	if s.nat.found() {
+		e.tell(s.event(NATFound, "", s.nat.String()))
+	}
+	e.tell(s.event(IKEUp, "", c.pair.Sign.Name))
+	s.peer.proven(s)
+}
+
+// dropSiblings ends the other sessions of the attempt that s belongs to.
+func (s *session) dropSiblings() {
+	d := s.dial
+	s.dial = nil
+	if d == nil {
+		return
+	}
+	d.sessions = slices.DeleteFunc(d.sessions, func(o *session) bool { return o == s })
+	d.close()
+}
+
+// finish ends a proven session and tells the peer.
+func (s *session) finish(reason Reason, detail string) {
+	if s.state == ended {
+		return
+	}
+	if s.state == established {
+		s.inform(wire.Payload{Type: wire.TypeDelete, Body: wire.Delete{DOI: doiIPsec, Protocol: wire.ProtoISAKMP,
+			SPISize: 16, SPIs: [][]byte{s.cookies()}}.Append(nil)})
+		s.e.tell(s.event(IKEDown, reason, detail))
+	}
+	s.end()
+	s.peer.missing()
+}
+
+// missing starts over for tunnels that are to be up and are not.
+func (p *peer) missing() {
+	for _, t := range p.e.tunnels {
+		if t.peer == p {
+			t.ensure()
+		}
+	}
+}
+
+// receive finds whom a datagram is for.
+func (e *Engine) receive(d Datagram) {
+	h, err := wire.ParseHeader(d.Data)
+	if err != nil {
+		e.stray(d, h, Malformed, err.Error())
+		return
+	}
+	s := e.sessions[pairKey{h.Initiator, h.Responder}]
+	if !e.versionSuits(d, h, s) {
+		return
+	}
+	if s != nil {
+		s.receive(d, h)
+		return
+	}
+	dial := e.dials[h.Initiator]
+	switch {
+	case h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == 0 && h.Responder == (wire.Cookie{}):
+		e.first(d, h)
+	case h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == 0 && dial != nil:
+		dial.believe(d, h)
+	case h.Exchange == wire.Informational && h.Flags&wire.FlagEncrypted == 0:
+		e.clearNotice(d, h, dial)
+	default:
+		e.stray(d, h, UnknownCookies, fmt.Sprintf("exchange %v", h.Exchange))
+	}
+}
+
+// receive sorts a message of a known session.
+func (s *session) receive(d Datagram, h wire.Header) {
+	encrypted := h.Flags&wire.FlagEncrypted != 0
+	if !s.mayComeFrom(d, encrypted) {
+		s.drop(WrongSource, fmt.Sprintf("from %v", d.Remote))
+		return
+	}
+	switch {
+	case h.Exchange == wire.Informational && !encrypted:
+		s.e.clearNotice(d, h, s.dial)
+	case h.Exchange == wire.MainMode && h.MessageID == 0 && !encrypted && h.Flags == 0:
+		s.fieldsOrSA(d, h)
+	case h.Exchange == wire.MainMode && h.MessageID == 0 && encrypted:
+		s.proof(d, h)
+	case h.MessageID == 0 || !encrypted:
+		s.drop(BadFlags, fmt.Sprintf("exchange %v, message ID %08x, flags %02x", h.Exchange, h.MessageID, h.Flags))
+	case h.Exchange == wire.Informational:
+		s.protectedNotice(d, h)
+	case h.Exchange == wire.QuickMode:
+		s.quickMessage(d, h)
+	default:
+		s.drop(BadExchange, h.Exchange.String())
+	}
+}
+
+// fieldsOrSA sorts clear messages of main mode by our role and progress.
+func (s *session) fieldsOrSA(d Datagram, h wire.Header) {
+	switch {
+	case s.role == Initiator && h.Next == wire.TypeSA:
+		s.e.tell(s.event(Repeated, Duplicate, "message 2 again, or another: not answered"))
+	case s.state == established:
+		s.e.tell(s.event(Repeated, Duplicate, "not answered: the session is established"))
+	case s.role == Initiator && s.state == sentSA:
+		s.drop(UnexpectedState, "message 4 before message 3 was sent")
+	default:
+		s.fields(d)
+	}
+}
+
+// mayComeFrom checks the source address. Behind a NAT, M5 is the first message
+// from port 4500, and its source is what counts once it is proven.
+func (s *session) mayComeFrom(d Datagram, encrypted bool) bool {
+	if d.Remote == s.remote {
+		return true
+	}
+	return encrypted && s.knows.natt && d.Local.Port() == portNAT &&
+		(s.state != established || d.Remote.Addr() == s.remote.Addr())
+}
+
+// versionSuits refuses header versions that are not spoken here.
+func (e *Engine) versionSuits(d Datagram, h wire.Header, s *session) bool {
+	if s != nil {
+		if h.Version != s.version {
+			s.drop(BadVersion, fmt.Sprintf("%02x", h.Version))
+		}
+		return h.Version == s.version
+	}
+	switch {
+	case h.Version == wire.Version11:
+		return true
+	case h.Version>>4 != 1:
+		e.refuse(d, h, wire.InvalidMajorVersion, BadVersion, fmt.Sprintf("%02x", h.Version))
+		return false
+	case h.Version == wire.Version10 && e.oldVersionAllowed(d):
+		return true
+	}
+	e.refuse(d, h, wire.InvalidMinorVersion, BadVersion, fmt.Sprintf("%02x: we speak 1.1", h.Version))
+	return false
+}
+
+func (e *Engine) oldVersionAllowed(d Datagram) bool {
+	candidates, _ := e.candidates(d.Local.Addr(), d.Remote.Addr())
+	return slices.ContainsFunc(candidates, func(p *peer) bool { return p.entry.Dialect.GMVersion0 })
+}

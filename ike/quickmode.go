@@ -1,0 +1,468 @@
+package ike
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"slices"
+	"time"
+
+	"yumen/esp"
+	"yumen/ike/gm"
+	"yumen/ike/wire"
+	"yumen/policy"
+)
+
+// Quick mode (GB/T 36968, 5.1; RFC 2409 5.5 without KE):
+//
+//	initiator                                   responder
+//	QM1  HASH_1, SA, Ni, IDci, IDcr       -->
+//	                                      <--   QM2  HASH_2, SA, Nr, IDci, IDcr
+//	QM3  HASH_3                           -->
+//
+// The responder can receive before it sends QM2 and sends after QM3, or after
+// the first good packet on the new inbound SA when QM3 was lost.
+
+// exchange is one quick mode.
+type exchange struct {
+	s        *session
+	role     Role
+	id       uint32
+	tunnel   *tunnel
+	iv       [16]byte // of the next message
+	hash     gm.QuickHash
+	offer    wire.SA
+	selector policy.Selector
+	spi      esp.SPI // ours
+	child    *child
+	started  time.Time
+	seen     answered
+	resend   resend
+	keep     alarm
+	waits    bool // initiator: the responder asked to wait for CONNECTED
+	closed   bool
+}
+
+// enqueue starts a quick mode for t, one at a time on each session: an error
+// notification does not say which one it is about.
+func (s *session) enqueue(t *tunnel) {
+	if s.quick != nil {
+		if !slices.Contains(s.queue, t) {
+			s.queue = append(s.queue, t)
+			t.queued = true
+		}
+		return
+	}
+	s.startQuick(t)
+}
+
+// nextQuick starts what waits.
+func (s *session) nextQuick() {
+	for s.quick == nil && len(s.queue) > 0 && s.state == established {
+		t := s.queue[0]
+		s.queue = s.queue[1:]
+		t.queued = false
+		if !t.stopped && t.quick == nil {
+			s.startQuick(t)
+		}
+	}
+}
+
+// startQuick sends QM1.
+func (s *session) startQuick(t *tunnel) {
+	e := s.e
+	e.lastChild++
+	x := &exchange{s: s, role: Initiator, id: s.newMessageID(), tunnel: t, selector: t.entry.Selector, started: e.now}
+	x.child = &child{e: e, t: t, ours: true, started: e.now, exchange: x}
+	x.child.ID = e.lastChild
+	x.spi = e.reserveSPI(x.child.ID)
+	x.iv = gm.PhaseTwoIV(s.lastBlock, x.id)
+	x.offer = phaseTwoOffer(t.entry, s.dialect, s.udp(), x.spi)
+	x.hash.MsgID, x.hash.Ni = x.id, e.random(16)
+	x.child.nonce = x.hash.Ni
+	s.quick, t.quick = x, x
+	s.exchanges[x.id] = x
+	sel := x.selector
+	rest := []wire.Payload{
+		{Type: wire.TypeSA, Body: x.offer.Append(nil)},
+		{Type: wire.TypeNonce, Body: x.hash.Ni},
+		{Type: wire.TypeID, Body: clientID(sel.Local, sel.Protocol, sel.LocalPort).Append(nil)},
+		{Type: wire.TypeID, Body: clientID(sel.Remote, sel.Protocol, sel.RemotePort).Append(nil)},
+	}
+	hash := gm.Hash1(s.proven.keys, s.quickForm, x.covers(rest))
+	b := x.write(hash, rest)
+	e.repeat(&x.resend, s.datagram(b), false, func() {
+		x.abandon(Timeout, "no answer to quick mode")
+		s.finish(Dead, "quick mode unanswered")
+	})
+}
+
+// udp reports whether ESP of this session travels in UDP.
+func (s *session) udp() bool { return s.nat.found() && s.local.Port() == portNAT }
+
+// covers fills in what the hashes of quick mode are made over.
+func (x *exchange) covers(rest []wire.Payload) gm.QuickHash {
+	q := x.hash
+	q.Rest = wire.AppendPayloads(nil, rest)
+	var ids [][]byte
+	for _, p := range rest {
+		switch p.Type {
+		case wire.TypeSA:
+			q.SA = p.Body
+		case wire.TypeNonce:
+			q.NonceOwn = p.Body
+		case wire.TypeID:
+			ids = append(ids, p.Body)
+		}
+	}
+	if len(ids) == 2 {
+		q.IDci, q.IDcr = ids[0], ids[1]
+	}
+	return q
+}
+
+func (x *exchange) write(hash [32]byte, rest []wire.Payload) []byte {
+	h := x.s.header(wire.QuickMode, x.id, wire.FlagEncrypted)
+	b, iv := x.s.closeBody(h, x.iv, hash, rest)
+	x.iv = iv
+	return b
+}
+
+// quickMessage sorts a message of quick mode.
+func (s *session) quickMessage(d Datagram, h wire.Header) {
+	if s.state != established {
+		s.drop(UnexpectedState, "quick mode before the session is proven")
+		return
+	}
+	x := s.exchanges[h.MessageID]
+	if x == nil {
+		if _, used := s.used[h.MessageID]; used {
+			s.drop(Duplicate, fmt.Sprintf("message ID %08x was used", h.MessageID))
+			return
+		}
+		s.quickOne(d, h)
+		return
+	}
+	hash := gm.SM3(d.Data)
+	switch {
+	case x.seen.hash == hash:
+		s.repeatAnswer(&x.seen, x.resend.alarm.pending(), d)
+	case x.closed:
+		s.drop(UnexpectedState, "quick mode is over")
+	case x.role == Initiator && x.resend.alarm.pending():
+		x.two(d, h, hash)
+	case x.role == Responder && x.resend.alarm.pending():
+		x.three(d, h, hash)
+	default:
+		s.drop(UnexpectedState, "message out of turn")
+	}
+}
+
+// forms are the forms of HASH_1 and HASH_2 in use, the expected one first.
+func (s *session) forms() []policy.HashForm {
+	all := []policy.HashForm{s.quickForm, policy.HashRFC2409, policy.HashStdFull, policy.HashStdBody}
+	return slices.Compact(all)
+}
+
+// recognise finds the form that a received HASH has.
+func (s *session) recognise(got []byte, q gm.QuickHash, make func(gm.Keys, policy.HashForm, gm.QuickHash) [32]byte) bool {
+	for _, form := range s.forms() {
+		want := make(s.proven.keys, form, q)
+		if subtle.ConstantTimeCompare(want[:], got) != 1 {
+			continue
+		}
+		if form != s.quickForm {
+			s.quickForm = form
+			s.deviate(fmt.Sprintf("quick mode HASH form %v", form))
+		}
+		return true
+	}
+	return false
+}
+
+// read decrypts and arranges QM1 or QM2 and checks its HASH.
+func (x *exchange) read(d Datagram, h wire.Header) (parts, [16]byte, Reason, error) {
+	s := x.s
+	p, err := s.open(s.proven.keys, x.iv, d, h)
+	if err != nil {
+		return parts{}, x.iv, BadHash, err
+	}
+	got, err := layoutQuick.arrange(p.payloads)
+	if err != nil {
+		return parts{}, x.iv, PayloadOrder, err
+	}
+	q := x.hash
+	q.Rest, q.SA, q.NonceOwn = p.afterHash(), got.sa, got.nonce
+	if len(got.ids) == 2 {
+		q.IDci, q.IDcr = got.ids[0], got.ids[1]
+	}
+	hash := gm.Hash2
+	if x.role == Responder {
+		q.Ni, hash = got.nonce, gm.Hash1
+	}
+	if !s.recognise(got.hash, q, hash) {
+		return parts{}, x.iv, BadHash, fmt.Errorf("HASH does not verify")
+	}
+	if len(got.nonce) < 8 || len(got.nonce) > 256 {
+		return parts{}, x.iv, Malformed, fmt.Errorf("a nonce of %d bytes", len(got.nonce))
+	}
+	return got, p.last, "", nil
+}
+
+// quickOne reads QM1. Up to its HASH nothing is kept.
+func (s *session) quickOne(d Datagram, h wire.Header) {
+	e := s.e
+	x := &exchange{s: s, role: Responder, id: h.MessageID, iv: gm.PhaseTwoIV(s.lastBlock, h.MessageID), started: e.now}
+	x.hash.MsgID = x.id
+	p, last, reason, err := x.read(d, h)
+	if err != nil {
+		s.drop(reason, err.Error())
+		return
+	}
+	if !s.spend(x.id) {
+		s.drop(RateLimited, "message IDs are used up")
+		return
+	}
+	s.note(nil, p.skipped)
+	x.iv, x.hash.Ni = last, slices.Clone(p.nonce)
+	sa, err := wire.ParseSA(p.sa)
+	if err != nil {
+		s.refuseQuick(wire.PayloadMalformed, Malformed, nil, err)
+		return
+	}
+	offered, err := s.selectorOf(p.ids, Responder)
+	if err != nil {
+		s.refuseQuick(wire.InvalidIDInformation, NoSelector, nil, err)
+		return
+	}
+	t := s.peer.tunnelFor(offered, s.dialect.AllowNarrowing)
+	if t == nil {
+		s.refuseQuick(wire.InvalidIDInformation, NoSelector, nil,
+			fmt.Errorf("no tunnel of peer %s has the selector %v", s.peer.entry.Name, offered))
+		return
+	}
+	pick, err := choosePhaseTwo(sa, t.entry, s.dialect, s.udp())
+	if err != nil {
+		s.refuseQuick(wire.NoProposalChosen, NoSuite, t, err)
+		return
+	}
+	s.note(pick.x.deviations(), nil)
+	x.tunnel, x.selector = t, offered
+	x.quickTwo(pick, p, gm.SM3(d.Data))
+}
+
+// quickTwo installs the child for receiving and answers with QM2.
+func (x *exchange) quickTwo(pick chosen, p parts, hash [32]byte) {
+	s, e := x.s, x.s.e
+	e.lastChild++
+	x.child = &child{e: e, t: x.tunnel, started: e.now, nonce: x.hash.Ni, exchange: x}
+	x.child.ID = e.lastChild
+	x.spi = e.reserveSPI(x.child.ID)
+	x.hash.Nr = e.random(16)
+	x.child.make(x, pick)
+	s.exchanges[x.id] = x
+	pick.answer.SPI = spiBytes(x.spi)
+	answer := wire.SA{DOI: doiIPsec, Situation: identityOnly, Proposals: []wire.Proposal{pick.answer}}
+	rest := []wire.Payload{{Type: wire.TypeSA, Body: answer.Append(nil)}, {Type: wire.TypeNonce, Body: x.hash.Nr}}
+	for _, id := range x.idsToSend(p.ids) {
+		rest = append(rest, wire.Payload{Type: wire.TypeID, Body: id})
+	}
+	b := x.write(gm.Hash2(s.proven.keys, s.quickForm, x.covers(rest)), rest)
+	x.seen.remember(hash, nil, e.now)
+	x.child.install()
+	e.repeat(&x.resend, s.datagram(b), false, func() {
+		x.child.end(Timeout, tellPeer)
+		x.close()
+	})
+}
+
+// idsToSend echoes the IDs; where the peer sent none, it gets those they mean.
+func (x *exchange) idsToSend(ids [][]byte) [][]byte {
+	if len(ids) == 2 {
+		return ids
+	}
+	sel := x.selector
+	return [][]byte{clientID(sel.Remote, sel.Protocol, sel.RemotePort).Append(nil),
+		clientID(sel.Local, sel.Protocol, sel.LocalPort).Append(nil)}
+}
+
+// two reads QM2, installs the child and sends QM3. ESP goes out only in the next
+// step: a peer that has not seen QM3 drops it.
+func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
+	s, e := x.s, x.s.e
+	p, last, reason, err := x.read(d, h)
+	if err != nil {
+		s.drop(reason, err.Error())
+		return
+	}
+	sa, err := wire.ParseSA(p.sa)
+	if err != nil {
+		x.abandon(Malformed, err.Error())
+		return
+	}
+	pick, err := checkPhaseTwoAnswer(x.offer, sa)
+	if err != nil {
+		x.abandon(AnswerMismatch, err.Error())
+		return
+	}
+	if reason, err := x.compareIDs(p.ids); err != nil {
+		x.abandon(reason, err.Error())
+		return
+	}
+	s.note(pick.x.deviations(), p.skipped)
+	if !x.offers(pick.x.id) {
+		s.deviate(fmt.Sprintf("ESP transform %d answered to an offer without it", pick.x.id))
+	}
+	x.iv, x.hash.Nr = last, slices.Clone(p.nonce)
+	x.child.make(x, pick)
+	b := x.write(gm.Hash3(s.proven.keys, x.hash), nil)
+	e.quiet(&x.resend)
+	x.seen.remember(hash, b, e.now)
+	x.child.install()
+	e.send(s.datagram(b))
+	x.waits = h.Flags&wire.FlagCommit != 0
+	c := x.child
+	wait := time.Duration(0)
+	if x.waits {
+		wait = firstResend
+	}
+	e.clock.set(&c.useSoon, e.now.Add(wait), c.use)
+	x.settle()
+}
+
+func (x *exchange) offers(id uint8) bool {
+	return slices.ContainsFunc(x.offer.Proposals[0].Transforms, func(t wire.Transform) bool { return t.ID == id })
+}
+
+// compareIDs accepts the IDs that we sent, none, or narrower ones if the peer
+// entry allows that.
+func (x *exchange) compareIDs(ids [][]byte) (Reason, error) {
+	if len(ids) == 0 {
+		return "", nil
+	}
+	got, err := x.s.selectorOf(ids, Initiator)
+	if err != nil {
+		return NoSelector, err
+	}
+	switch {
+	case got == x.selector:
+		return "", nil
+	case x.s.dialect.AllowNarrowing && got.Within(x.selector):
+		x.selector = got
+		x.s.deviate("the responder narrows selectors")
+		return "", nil
+	}
+	return Narrowed, fmt.Errorf("the peer answers with the selector %v, we offered %v (allow_narrowing is off)", got, x.selector)
+}
+
+// three reads QM3.
+func (x *exchange) three(d Datagram, h wire.Header, hash [32]byte) {
+	s := x.s
+	p, err := s.open(s.proven.keys, x.iv, d, h)
+	if err != nil {
+		s.drop(BadHash, err.Error())
+		return
+	}
+	got, err := layoutProof.arrange(p.payloads)
+	want := gm.Hash3(s.proven.keys, x.hash)
+	if err != nil || subtle.ConstantTimeCompare(want[:], got.hash) != 1 {
+		s.drop(BadHash, "HASH_3 does not verify")
+		return
+	}
+	x.iv = p.last
+	x.seen.remember(hash, nil, s.e.now)
+	x.child.confirm()
+}
+
+// connected ends the wait that a commit bit asked for.
+func (s *session) connected(id uint32, spi []byte) {
+	for _, x := range s.exchanges {
+		if x.role != Initiator || !x.waits || x.child == nil {
+			continue
+		}
+		if x.id == id || string(spi) == string(spiBytes(x.child.Out.SPI)) || string(spi) == string(spiBytes(x.spi)) {
+			x.waits = false
+			x.child.use()
+			return
+		}
+	}
+}
+
+// settle ends the active part of an exchange. It stays for a while so that
+// duplicates are recognised and a lost QM3 is sent again.
+func (x *exchange) settle() {
+	e := x.s.e
+	e.quiet(&x.resend)
+	x.release()
+	e.clock.set(&x.keep, e.now.Add(keepAnswer), x.close)
+	x.s.nextQuick()
+}
+
+// release frees the places of an exchange that we started.
+func (x *exchange) release() {
+	if x.s.quick == x {
+		x.s.quick = nil
+	}
+	if x.tunnel != nil && x.tunnel.quick == x {
+		x.tunnel.quick = nil
+	}
+}
+
+// close forgets the exchange.
+func (x *exchange) close() {
+	if x.closed {
+		return
+	}
+	x.closed = true
+	e := x.s.e
+	e.quiet(&x.resend)
+	e.clock.stop(&x.keep)
+	x.release()
+	delete(x.s.exchanges, x.id)
+	if c := x.child; c != nil {
+		c.exchange = nil
+		if !c.up && !c.useSoon.pending() {
+			c.end(Timeout, quietly)
+		}
+	}
+}
+
+// abandon ends an exchange that we started and tries again later.
+func (x *exchange) abandon(reason Reason, detail string) {
+	if x.closed {
+		return
+	}
+	s, t := x.s, x.tunnel
+	v := s.event(ChildFailed, reason, detail)
+	v.Tunnel, v.MessageID = t.entry.Name, x.id
+	s.e.tell(v)
+	x.close()
+	t.failed(reason, detail)
+	s.nextQuick()
+}
+
+// refuseQuick answers an authentic QM1 that cannot be served.
+func (s *session) refuseQuick(n wire.NotifyType, reason Reason, t *tunnel, err error) {
+	v := s.event(Refused, reason, err.Error())
+	if t != nil {
+		v.Tunnel = t.entry.Name
+		t.note(reason, err.Error())
+	}
+	s.e.tell(v)
+	s.notify(wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoESP, SPI: make([]byte, 4), Type: n})
+}
+
+// tunnelFor finds the tunnel with exactly this selector, or, where narrowing is
+// allowed, one that holds it.
+func (p *peer) tunnelFor(sel policy.Selector, narrow bool) *tunnel {
+	for _, t := range p.e.tunnels {
+		if t.peer == p && t.entry.Selector == sel && !t.stopped {
+			return t
+		}
+	}
+	for _, t := range p.e.tunnels {
+		if narrow && t.peer == p && !t.stopped && sel.Within(t.entry.Selector) {
+			return t
+		}
+	}
+	return nil
+}

@@ -1,0 +1,293 @@
+package ike
+
+import (
+	"slices"
+	"time"
+
+	"yumen/esp"
+	"yumen/policy"
+)
+
+// tunnel is one tunnel of the policy and its children.
+type tunnel struct {
+	e        *Engine
+	peer     *peer
+	entry    policy.Tunnel
+	want     bool // to be up without being asked for
+	stopped  bool // the operator took it down
+	quick    *exchange
+	queued   bool
+	current  *child
+	children []*child // newest first
+	failures int
+	retry    alarm
+	reason   Reason
+	detail   string
+}
+
+// begin acts on the start mode.
+func (t *tunnel) begin() {
+	t.want = t.entry.Start == policy.StartNow && !t.peer.entry.Remote.Any
+	t.ensure()
+}
+
+// lacking reports whether t is to be up and is not.
+func (t *tunnel) lacking() bool {
+	return t.want && !t.stopped && t.current == nil
+}
+
+// ensure does what is missing for t to come up.
+func (t *tunnel) ensure() {
+	if !t.lacking() || t.quick != nil || t.queued || t.e.ending || t.retry.pending() {
+		return
+	}
+	if s := t.peer.session(); s != nil {
+		s.enqueue(t)
+		return
+	}
+	t.peer.connect()
+}
+
+// failed notes why a quick mode came to nothing and tries again later.
+func (t *tunnel) failed(reason Reason, detail string) {
+	t.note(reason, detail)
+	wait := min(firstRetry<<min(t.failures, 8), lastRetry)
+	t.failures++
+	if t.lacking() && !t.e.ending {
+		t.e.clock.set(&t.retry, t.e.now.Add(t.e.jitter(wait)), t.ensure)
+	}
+}
+
+func (t *tunnel) note(reason Reason, detail string) { t.reason, t.detail = reason, detail }
+
+func (e *Engine) tunnelNamed(name string) *tunnel {
+	i := slices.IndexFunc(e.tunnels, func(t *tunnel) bool { return t.entry.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return e.tunnels[i]
+}
+
+// operatorUp makes a tunnel wanted, whatever its start mode, and tries at once.
+func (e *Engine) operatorUp(name string) {
+	t := e.tunnelNamed(name)
+	if t == nil || e.ending {
+		return
+	}
+	t.stopped, t.want = false, true
+	t.failures, t.peer.failures = 0, 0
+	e.clock.stop(&t.retry)
+	e.clock.stop(&t.peer.retry)
+	t.ensure()
+}
+
+// operatorDown takes one tunnel down, or everything.
+func (e *Engine) operatorDown(name string) {
+	if name == "" {
+		e.endAll()
+		return
+	}
+	if t := e.tunnelNamed(name); t != nil {
+		t.stop(Operator)
+	}
+}
+
+// stop ends every child of t and tells the peer.
+func (t *tunnel) stop(reason Reason) {
+	t.stopped = true
+	t.e.clock.stop(&t.retry)
+	if t.quick != nil {
+		t.quick.abandon(reason, "")
+	}
+	for _, c := range slices.Clone(t.children) {
+		c.end(reason, tellPeer)
+	}
+}
+
+// endAll deletes every child and every session and starts nothing more.
+func (e *Engine) endAll() {
+	e.ending = true
+	for _, t := range e.tunnels {
+		t.stop(ShutDown)
+	}
+	for _, p := range e.peers {
+		e.clock.stop(&p.retry)
+		p.asked = 0
+		if p.dial != nil {
+			p.dial.close()
+		}
+		for _, s := range slices.Clone(p.live) {
+			s.finish(ShutDown, "")
+		}
+	}
+	for _, s := range e.sessionList() {
+		s.end()
+	}
+}
+
+// plane acts on what a data plane saw.
+func (e *Engine) plane(v esp.Event) {
+	c := e.children[v.Child]
+	switch v.Kind {
+	case esp.FirstPacket:
+		if c != nil {
+			c.firstPacket()
+		}
+	case esp.SoftLimit:
+		if c != nil {
+			c.rekey()
+		}
+	case esp.HardLimit:
+		if c != nil {
+			c.end(Expired, tellPeer)
+		}
+	case esp.Acquire:
+		if t := e.tunnelNamed(v.Tunnel); t != nil && !t.stopped && t.current == nil {
+			t.want = true
+			t.ensure()
+		}
+	case esp.UnknownSPI:
+		e.unknownSPI(v)
+	}
+}
+
+// unknownSPI tells a living peer that the SA it sends on is gone here, so that a
+// lost delete does not cost more than a moment.
+func (e *Engine) unknownSPI(v esp.Event) {
+	for _, p := range e.peers {
+		s := p.session()
+		if s == nil || s.remote.Addr() != v.Remote.Addr() || !e.gate.unknownSPI(e.now) {
+			continue
+		}
+		s.sendDelete(v.SPI)
+		return
+	}
+}
+
+// reload puts a new configuration in place. Tunnels and peers whose entries did
+// not change keep their sessions, children and timers.
+func (e *Engine) reload(cfg Config) {
+	if err := cfg.check(); err != nil {
+		e.tell(Event{Kind: Refused, Reason: Reloaded, Detail: err.Error()})
+		return
+	}
+	peers, tunnels := e.peers, e.tunnels
+	e.configure(cfg)
+	for _, t := range tunnels {
+		if !slices.Contains(e.tunnels, t) {
+			t.stop(Reloaded)
+		}
+	}
+	for _, p := range peers {
+		if slices.Contains(e.peers, p) {
+			continue
+		}
+		e.clock.stop(&p.retry)
+		p.asked = 0
+		if p.dial != nil {
+			p.dial.close()
+		}
+		for _, s := range slices.Clone(p.live) {
+			s.finish(Reloaded, "")
+		}
+	}
+	e.distrust()
+	for _, t := range e.tunnels {
+		if !slices.Contains(tunnels, t) && e.started {
+			t.begin()
+		}
+	}
+}
+
+// distrust ends what stands on certificates that no longer pass, for instance
+// because a new revocation list names them.
+func (e *Engine) distrust() {
+	for _, p := range e.peers {
+		for _, s := range slices.Clone(p.live) {
+			err := p.verifier.Current(e.now, s.proven.pair)
+			if err == nil {
+				continue
+			}
+			for _, t := range e.tunnels {
+				for _, c := range slices.Clone(t.children) {
+					if t.peer == p {
+						reason, _ := refusal(err)
+						c.end(reason, tellPeer)
+					}
+				}
+			}
+			reason, detail := refusal(err)
+			s.finish(reason, detail)
+		}
+	}
+}
+
+// configure takes cfg over, keeping what did not change.
+func (e *Engine) configure(cfg Config) {
+	peers, tunnels := e.peers, e.tunnels
+	e.cfg = cfg
+	e.chains = chainCache{}
+	e.peers, e.tunnels = nil, nil
+	for _, entry := range cfg.Policy.Peers {
+		p := &peer{e: e, entry: entry}
+		for _, o := range peers {
+			if o.entry == entry {
+				p = o
+			}
+		}
+		p.verifier = cfg.Verifiers[entry.Name]
+		e.peers = append(e.peers, p)
+	}
+	for _, entry := range cfg.Policy.Tunnels {
+		t := &tunnel{e: e, entry: entry, peer: e.peerNamed(entry.Peer)}
+		for _, o := range tunnels {
+			if sameTunnel(o.entry, entry) && o.peer == t.peer {
+				t = o
+			}
+		}
+		e.tunnels = append(e.tunnels, t)
+	}
+}
+
+func sameTunnel(a, b policy.Tunnel) bool {
+	if !slices.Equal(a.Suites, b.Suites) {
+		return false
+	}
+	a.Suites, b.Suites = nil, nil
+	return equalTunnels(a, b)
+}
+
+// status collects what people ask for.
+func (t *tunnel) status() TunnelStatus {
+	st := TunnelStatus{Name: t.entry.Name, Peer: t.entry.Peer, LastFailure: t.reason, LastDetail: t.detail}
+	switch {
+	case t.stopped:
+		st.State = "stopped"
+	case t.current != nil:
+		st.State = "up"
+	case t.quick != nil || t.queued || t.peer.dial != nil || t.peer.asked != 0:
+		st.State = "connecting"
+	default:
+		st.State = "down"
+	}
+	for _, a := range []*alarm{&t.retry, &t.peer.retry} {
+		if a.pending() && t.current == nil {
+			st.NextTry = a.at
+		}
+	}
+	for _, c := range t.children {
+		shown := c.Child
+		shown.In.Keymat, shown.Out.Keymat = none, none
+		st.Children = append(st.Children, shown)
+		st.Installed = append(st.Installed, c.installed)
+		var expires time.Time
+		if c.hard.pending() {
+			expires = c.hard.at
+		}
+		st.Expires = append(st.Expires, expires)
+	}
+	if t.current != nil {
+		st.InUse = t.current.ID
+	}
+	return st
+}
