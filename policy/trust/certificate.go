@@ -141,14 +141,14 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // validity at now without tolerance, one issuer. Certificates that were not
 // parsed by this package are refused as malformed.
 func CheckOwnPair(p Pair, now time.Time) error {
-	if p.Sign.x == nil || p.Enc.x == nil {
-		return refuse(Malformed, "the pair is not complete")
+	if err := CheckOwnUsage(p); err != nil {
+		return err
 	}
-	if r := checkLeaf(&p.Sign, signing, now, 0); r != nil {
-		return r
+	if r := p.Sign.checkTime(now, 0); r != nil {
+		return r.about(string(signing))
 	}
-	if r := checkLeaf(&p.Enc, encryption, now, 0); r != nil {
-		return r
+	if r := p.Enc.checkTime(now, 0); r != nil {
+		return r.about(string(encryption))
 	}
 	if !EqualNames(p.Sign.x.issuer, p.Enc.x.issuer) {
 		return refuse(PairMismatch, "the two certificates have different issuers")
@@ -156,13 +156,17 @@ func CheckOwnPair(p Pair, now time.Time) error {
 	return nil
 }
 
-func checkLeaf(c *Certificate, r role, now time.Time, skew time.Duration) *Refusal {
-	bad := c.checkUsage(r)
-	if bad == nil {
-		bad = c.checkTime(now, skew)
+// CheckOwnUsage is the part of CheckOwnPair that needs no clock: the key usage
+// of each certificate, so that the two are not swapped.
+func CheckOwnUsage(p Pair) error {
+	if p.Sign.x == nil || p.Enc.x == nil {
+		return refuse(Malformed, "the pair is not complete")
 	}
-	if bad != nil {
-		return bad.about(string(r))
+	if r := p.Sign.checkUsage(signing); r != nil {
+		return r.about(string(signing))
+	}
+	if r := p.Enc.checkUsage(encryption); r != nil {
+		return r.about(string(encryption))
 	}
 	return nil
 }
