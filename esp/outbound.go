@@ -29,6 +29,7 @@ type Outbound struct {
 	keys   *keys
 	seq    atomic.Uint64 // last sent
 	last   uint64        // the number after which nothing may be sent
+	room   int           // bytes of ESP before the inner packet
 	meter  meter
 	closed atomic.Bool
 }
@@ -47,7 +48,7 @@ func NewOutbound(c Child, st State, random io.Reader) (*Outbound, error) {
 			return nil, fmt.Errorf("outbound SA %08x: %w", uint32(c.Out.SPI), err)
 		}
 	}
-	o := &Outbound{child: c.withoutKeys(), keys: k, last: math.MaxUint32}
+	o := &Outbound{child: c.withoutKeys(), keys: k, last: math.MaxUint32, room: headerLen + k.shape.iv}
 	if c.ESN {
 		o.last = math.MaxUint64
 	}
@@ -70,7 +71,7 @@ func (o *Outbound) Seal(dst, inner []byte) ([]byte, error) {
 	}
 	k, seq := o.keys, o.seq.Load()+1
 	pad := k.pad(len(inner))
-	body := headerLen + k.shape.iv
+	body := o.room
 	end := body + len(inner) + pad + trailerLen
 	out := slices.Grow(dst, end+k.icv)[:len(dst)+end+k.icv]
 	packet := out[len(dst):]
@@ -119,10 +120,7 @@ func (o *Outbound) admit(inner []byte) (next byte, err error) {
 
 // HeaderRoom returns how many bytes of ESP go before the inner packet: the place,
 // counted from the end of dst, where Seal need not move it.
-func (o *Outbound) HeaderRoom() int {
-	sh, _ := shapeOf(o.child.Suite, o.child.ICVBits) // checked by NewOutbound
-	return headerLen + sh.iv
-}
+func (o *Outbound) HeaderRoom() int { return o.room }
 
 // Child returns the child without its keys.
 func (o *Outbound) Child() Child { return o.child }
