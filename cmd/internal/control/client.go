@@ -1,0 +1,96 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotRunning says that no gateway is behind the socket.
+var ErrNotRunning = errors.New("no gateway is running")
+
+// Client talks to the gateway behind a socket.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient returns a client that connects when it is first used.
+func NewClient(socket string) *Client {
+	var d net.Dialer
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) }
+	return &Client{socket, &http.Client{Timeout: 2 * patience, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// Status asks how the gateway is.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.ask(ctx, http.MethodGet, statusPath, nil, &s)
+}
+
+// Up asks for a tunnel to be up.
+func (c *Client) Up(ctx context.Context, tunnel string) error {
+	return c.ask(ctx, http.MethodPost, upPath, request{tunnel}, nil)
+}
+
+// Down takes a tunnel down and keeps it down until Up.
+func (c *Client) Down(ctx context.Context, tunnel string) error {
+	return c.ask(ctx, http.MethodPost, downPath, request{tunnel}, nil)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, body)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", contentType)
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil {
+		return c.explain(err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		var p problem
+		if json.Unmarshal(b, &p) != nil || p.Error == "" {
+			p.Error = answer.Status
+		}
+		return fmt.Errorf("the gateway behind %s: %s", c.socket, p.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("the gateway behind %s answers in a form that this program does not know (another version?): %w", c.socket, err)
+	}
+	return nil
+}
+
+// explain says what an error of the socket means to whoever typed the command.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+		return fmt.Errorf("%w behind %s: start it with `yumen run`, or name its socket with --socket", ErrNotRunning, c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s may not be opened by this user: be root, or the user of the gateway", c.socket)
+	}
+	return fmt.Errorf("talk to the gateway behind %s: %w", c.socket, err)
+}

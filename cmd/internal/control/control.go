@@ -1,0 +1,142 @@
+// Package control is the local conversation between the command line and a
+// running gateway: JSON over HTTP on a Unix socket that only the gateway's own
+// user and root may use. It refuses to know how a gateway works, and has no word
+// for a key: no request takes one and no answer holds one.
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Gateway is what answers. Up and Down return ErrUnknownTunnel, wrapped, for a
+// tunnel that the policy does not have.
+type Gateway interface {
+	Status(ctx context.Context) (Status, error)
+	Up(ctx context.Context, tunnel string) error
+	Down(ctx context.Context, tunnel string) error
+}
+
+// ErrUnknownTunnel says that the policy has no such tunnel.
+var ErrUnknownTunnel = errors.New("the policy has no such tunnel")
+
+// Status is everything that a gateway tells about itself. Times are absent where
+// they do not apply.
+type Status struct {
+	Version      string        `json:"version"`
+	Site         string        `json:"site,omitempty"`
+	Plane        string        `json:"plane"` // userspace
+	Now          time.Time     `json:"now"`
+	Started      time.Time     `json:"started"`
+	Clock        string        `json:"clock,omitempty"` // why the wall clock is implausible
+	Warnings     []string      `json:"warnings,omitempty"`
+	HalfOpen     int           `json:"half_open"`
+	Certificates []Certificate `json:"certificates"`
+	Peers        []Peer        `json:"peers"`
+	Counters     Counters      `json:"counters"`
+}
+
+// Certificate is one of our own two.
+type Certificate struct {
+	Role     string    `json:"role"` // sign, enc
+	Subject  string    `json:"subject"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+}
+
+// Peer is a peer of the policy with what runs to it. A peer without a name holds
+// sessions that are not known to belong to any.
+type Peer struct {
+	Name     string    `json:"name"`
+	Sessions []Session `json:"sessions,omitempty"`
+	Tunnels  []Tunnel  `json:"tunnels,omitempty"`
+}
+
+// Session is one ISAKMP SA.
+type Session struct {
+	State       string     `json:"state"` // connecting, established, closing
+	Initiator   bool       `json:"initiator"`
+	CookieI     string     `json:"cookie_i"`
+	CookieR     string     `json:"cookie_r"`
+	Local       string     `json:"local"`
+	Remote      string     `json:"remote"`
+	LocalName   string     `json:"local_name,omitempty"`
+	RemoteName  string     `json:"remote_name,omitempty"` // only once proven
+	Created     time.Time  `json:"created"`
+	Established *time.Time `json:"established,omitempty"`
+	Rekey       *time.Time `json:"rekey,omitempty"`
+	Expires     *time.Time `json:"expires,omitempty"`
+	CertExpires *time.Time `json:"cert_expires,omitempty"`
+	NAT         string     `json:"nat,omitempty"`
+	Deviations  []string   `json:"deviations,omitempty"`
+}
+
+// Tunnel is one tunnel of the policy.
+type Tunnel struct {
+	Name        string     `json:"name"`
+	State       string     `json:"state"` // down, connecting, up, stopped
+	Local       string     `json:"local"`
+	Remote      string     `json:"remote"`
+	LastFailure string     `json:"last_failure,omitempty"`
+	LastDetail  string     `json:"last_detail,omitempty"`
+	NextTry     *time.Time `json:"next_try,omitempty"`
+	Children    []Child    `json:"children,omitempty"`
+}
+
+// Child is one pair of ESP SAs.
+type Child struct {
+	ID        uint64     `json:"id"`
+	InUse     bool       `json:"in_use"` // carries what we send
+	Suite     string     `json:"suite"`  // as in ESP:SM4_CBC/HMAC_SM3_96
+	ESN       bool       `json:"esn"`
+	Encap     bool       `json:"encap"` // in UDP
+	Local     string     `json:"local"`
+	Remote    string     `json:"remote"`
+	Outside   string     `json:"outside"` // local address > remote address of the outer header
+	MTU       int        `json:"mtu,omitempty"`
+	Installed *time.Time `json:"installed,omitempty"`
+	Expires   *time.Time `json:"expires,omitempty"`
+	In        Half       `json:"in"`
+	Out       Half       `json:"out"`
+	Replayed  uint64     `json:"replayed"`
+	BadAuth   uint64     `json:"bad_auth"`
+	BadPolicy uint64     `json:"bad_policy"`
+}
+
+// Half is one direction of a child.
+type Half struct {
+	SPI     string     `json:"spi"`
+	Bytes   uint64     `json:"bytes"`
+	Packets uint64     `json:"packets"`
+	Last    *time.Time `json:"last,omitempty"`
+}
+
+// Counters are those that belong to no peer.
+type Counters struct {
+	Received     uint64 `json:"received"`
+	QueueDropped uint64 `json:"queue_dropped"`
+	ReadFailed   uint64 `json:"read_failed"`
+	SendFailed   uint64 `json:"send_failed"`
+}
+
+// request names a tunnel.
+type request struct {
+	Tunnel string `json:"tunnel"`
+}
+
+// problem is the body of every answer that is not a success.
+type problem struct {
+	Error string `json:"error"`
+}
+
+const (
+	maxBody     = 64 << 10
+	maxAnswer   = 64 << 20 // a status of thousands of tunnels
+	maxWaiting  = 32       // conversations at a time
+	patience    = 10 * time.Second
+	statusPath  = "/v1/status"
+	upPath      = "/v1/up"
+	downPath    = "/v1/down"
+	contentType = "application/json"
+)

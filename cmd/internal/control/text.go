@@ -1,0 +1,186 @@
+package control
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// page collects lines and remembers the moment that ages are counted from.
+type page struct {
+	strings.Builder
+	now   time.Time
+	plane string
+}
+
+func (p *page) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+
+// WriteText writes a status for people. A star behind a cookie marks our own.
+func WriteText(w io.Writer, s Status) error {
+	p := &page{now: s.Now, plane: s.Plane}
+	site := s.Site
+	if site == "" {
+		site = "gateway"
+	}
+	p.line("%s: yumen %s, up %s, %s plane, %d half open", site, s.Version, p.since(s.Started), s.Plane, s.HalfOpen)
+	if s.Clock != "" {
+		p.line("  CLOCK IMPLAUSIBLE: %s", s.Clock)
+	}
+	for _, warning := range s.Warnings {
+		p.line("  warning: %s", warning)
+	}
+	for _, c := range s.Certificates {
+		p.line("  %-4s '%s' serial %s, %s", c.Role, c.Subject, c.Serial, p.expiry(c.NotAfter))
+	}
+	for _, peer := range s.Peers {
+		p.peer(peer)
+	}
+	_, err := io.WriteString(w, p.String())
+	return err
+}
+
+func (p *page) peer(peer Peer) {
+	name := peer.Name
+	if name == "" {
+		name = "(unknown peer)"
+	}
+	if len(peer.Sessions) == 0 {
+		p.line("%s: no ISAKMP SA", name)
+	}
+	for i, s := range peer.Sessions {
+		p.session(name, i+1, s)
+	}
+	for _, t := range peer.Tunnels {
+		p.tunnel(t)
+	}
+}
+
+func (p *page) session(name string, n int, s Session) {
+	i, r := "*", ""
+	if !s.Initiator {
+		i, r = "", "*"
+	}
+	p.line("%s: #%d, %s, GM, %s_i%s %s_r%s", name, n, strings.ToUpper(s.State), s.CookieI, i, s.CookieR, r)
+	p.line("  local  '%s' @ %s", s.LocalName, bracket(s.Local))
+	remote := "'" + s.RemoteName + "'"
+	if s.RemoteName == "" {
+		remote = "(not proven)"
+	}
+	p.line("  remote %s @ %s", remote, bracket(s.Remote))
+	suite := "  SM4_CBC/SM3/SM2-envelope"
+	if s.NAT != "" && s.NAT != "none" {
+		suite += "   nat " + s.NAT
+	}
+	if len(s.Deviations) > 0 {
+		suite += fmt.Sprintf("   (deviation: %s)", strings.Join(s.Deviations, ", "))
+	}
+	p.line("%s", suite)
+	if s.Established == nil {
+		p.line("  begun %s ago", p.since(s.Created))
+		return
+	}
+	life := fmt.Sprintf("  established %s ago", p.since(*s.Established))
+	if s.Rekey != nil {
+		life += ", rekey " + p.until(*s.Rekey)
+	}
+	if s.Expires != nil {
+		life += ", expires " + p.until(*s.Expires)
+	}
+	if s.CertExpires != nil {
+		life += ", cert " + p.expiry(*s.CertExpires)
+	}
+	p.line("%s", life)
+}
+
+func (p *page) tunnel(t Tunnel) {
+	if len(t.Children) == 0 {
+		p.line("  %s: %s", t.Name, strings.ToUpper(t.State))
+		p.line("    local %s  remote %s", t.Local, t.Remote)
+	}
+	for _, c := range t.Children {
+		p.child(t, c)
+	}
+	if t.LastFailure != "" {
+		p.line("    last failure: %s", withDetail(t.LastFailure, t.LastDetail))
+	}
+	if t.NextTry != nil {
+		p.line("    next try %s", p.until(*t.NextTry))
+	}
+}
+
+func (p *page) child(t Tunnel, c Child) {
+	state := "INSTALLED"
+	if !c.InUse {
+		state = "INSTALLED (receiving only)"
+	}
+	head := fmt.Sprintf("  %s: #%d, %s, TUNNEL, %s, path %s", t.Name, c.ID, state, c.Suite, p.plane)
+	if c.ESN {
+		head += ", esn"
+	}
+	if c.Encap {
+		head += ", in UDP"
+	}
+	if c.MTU > 0 {
+		head += fmt.Sprintf(", mtu %d", c.MTU)
+	}
+	if c.Expires != nil {
+		head += ", expires " + p.until(*c.Expires)
+	}
+	p.line("%s", head)
+	p.line("    in  %s, %s, %d replay, %d auth-fail, %d policy", c.In.SPI, p.half(c.In), c.Replayed, c.BadAuth, c.BadPolicy)
+	p.line("    out %s, %s", c.Out.SPI, p.half(c.Out))
+	p.line("    local %s  remote %s", c.Local, c.Remote)
+}
+
+func (p *page) half(h Half) string {
+	last := "never"
+	if h.Last != nil {
+		last = p.since(*h.Last) + " ago"
+	}
+	return fmt.Sprintf("%d bytes, %d packets, %s", h.Bytes, h.Packets, last)
+}
+
+func withDetail(reason, detail string) string {
+	if detail == "" {
+		return reason
+	}
+	return reason + " (" + detail + ")"
+}
+
+// bracket writes 192.0.2.1:500 as 192.0.2.1[500].
+func bracket(addr string) string {
+	at := strings.LastIndexByte(addr, ':')
+	if at < 0 {
+		return addr
+	}
+	return strings.Trim(addr[:at], "[]") + "[" + addr[at+1:] + "]"
+}
+
+func (p *page) since(t time.Time) string { return span(p.now.Sub(t)) }
+
+func (p *page) until(t time.Time) string {
+	if !t.After(p.now) {
+		return "now"
+	}
+	return "in " + span(t.Sub(p.now))
+}
+
+func (p *page) expiry(t time.Time) string {
+	if !t.After(p.now) {
+		return "EXPIRED " + p.since(t) + " ago"
+	}
+	return "expires " + p.until(t)
+}
+
+// span writes a duration with two units at most: 812s, 22h51m, 211d.
+func span(d time.Duration) string {
+	d = max(d, 0).Round(time.Second)
+	switch {
+	case d < 20*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd", int(d.Hours())/24)
+}

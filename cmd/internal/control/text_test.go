@@ -1,0 +1,105 @@
+package control
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// sample is a gateway with something of everything.
+func sample() Status {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) *time.Time { t := now.Add(-d); return &t }
+	in := func(d time.Duration) *time.Time { t := now.Add(d); return &t }
+	const day = 24 * time.Hour
+	up := Session{State: "established", Initiator: true, CookieI: "9f3a000000000fc1", CookieR: "41d000000000007e",
+		Local: "192.0.2.1:500", Remote: "198.51.100.7:500", LocalName: "C=CN, O=A, CN=gw1", RemoteName: "C=CN, O=B, CN=gw2",
+		Created: *ago(813 * time.Second), Established: ago(812 * time.Second), Rekey: in(22*time.Hour + 51*time.Minute),
+		Expires: in(23 * time.Hour), CertExpires: in(211 * day), NAT: "none", Deviations: []string{"SM4=127"}}
+	half := Session{State: "connecting", CookieI: "0102030405060708", CookieR: "1112131415161718",
+		Local: "[2001:db8::1]:4500", Remote: "[2001:db8::7]:4500", LocalName: "C=CN, O=A, CN=gw1", Created: *ago(3 * time.Second), NAT: "remote"}
+	net := Child{ID: 12, InUse: true, Suite: "ESP:SM4_CBC/HMAC_SM3_96", Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
+		Outside: "192.0.2.1 > 198.51.100.7", MTU: 1390, Installed: ago(time.Minute), Expires: in(50 * time.Minute),
+		In:  Half{SPI: "c4a1b2c3", Bytes: 913244, Packets: 1204, Last: ago(0)},
+		Out: Half{SPI: "5d6e7f80", Bytes: 801122, Packets: 1190, Last: ago(2 * time.Second)}, Replayed: 1, BadAuth: 2, BadPolicy: 3}
+	next := Child{ID: 13, Suite: "ESP:SM4_GCM_128", ESN: true, Encap: true, Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
+		In: Half{SPI: "00000100"}, Out: Half{SPI: "00000101"}}
+	return Status{
+		Version: "1.0", Site: "hq", Plane: "userspace", Now: now, Started: *ago(2*time.Hour + 3*time.Minute), HalfOpen: 1,
+		Clock: "2026-03-01 12:00 lies before 2026-06-01 00:00, when this program was built", Warnings: []string{"net.ipv4.ip_forward is 0"},
+		Certificates: []Certificate{{"sign", "C=CN, O=A, CN=gw1", "1f", *in(90 * day)}, {"enc", "C=CN, O=A, CN=gw1", "20", *ago(day)}},
+		Peers: []Peer{
+			{Name: "b", Sessions: []Session{up}, Tunnels: []Tunnel{
+				{Name: "net", State: "up", Local: "10.1.0.0/16", Remote: "10.2.0.0/16", Children: []Child{net, next}},
+				{Name: "lab", State: "connecting", Local: "10.8.0.0/16", Remote: "10.9.0.0/16",
+					LastFailure: "no-proposal", LastDetail: "peer refused", NextTry: in(30 * time.Second)}}},
+			{Name: "c", Tunnels: []Tunnel{{Name: "far", State: "stopped", Local: "0.0.0.0/0", Remote: "10.7.0.0/16", LastFailure: "operator"}}},
+			{Sessions: []Session{half}},
+		},
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestTheTextOfAStatusIsAsEngineersKnowIt(t *testing.T) {
+	var b bytes.Buffer
+	if err := WriteText(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "status.txt", b.Bytes())
+}
+
+func TestTheJSONOfAStatusKeepsItsNames(t *testing.T) {
+	b, err := json.MarshalIndent(sample(), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "status.json", append(b, '\n'))
+}
+
+func TestSpansUseTwoUnitsAtMost(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0s", 812 * time.Second: "812s", 20 * time.Minute: "0h20m", 22*time.Hour + 51*time.Minute: "22h51m",
+		47*time.Hour + 59*time.Minute: "47h59m", 211 * 24 * time.Hour: "211d",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
+// TestNoWordOfTheConversationIsAKey: the types have no field that could carry
+// one, whatever a later version fills in.
+func TestNoWordOfTheConversationIsAKey(t *testing.T) {
+	b, err := json.Marshal(sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"keymat", "secret", "private", "skey", `"key`} {
+		if strings.Contains(strings.ToLower(string(b)), word) {
+			t.Errorf("a status speaks of %q", word)
+		}
+	}
+}
