@@ -85,6 +85,10 @@ func (p *printer) body(pl Payload) error {
 		} else {
 			p.add("nonce", "%s", hexText(pl.Body))
 		}
+	case TypeHash, TypeNATD, TypeNATD130:
+		p.add("hash", "%s", hexText(pl.Body))
+	case TypeSig:
+		p.add("signature", "%s", hexText(pl.Body))
 	case TypeSK:
 		p.add("envelope", "%s", hexText(pl.Body))
 	case TypeCert:

@@ -114,8 +114,8 @@ func TestTransformsHaveTheNamesOfTheirProtocol(t *testing.T) {
 		want string
 	}{
 		{ProtoISAKMP, 1, "KEY_IKE"}, {ProtoISAKMP, 127, ""},
-		{ProtoESP, 127, "SM4-CBC (number 127)"}, {ProtoESP, 128, "SM1-CBC"},
-		{ProtoESP, 129, "SM4-CBC (number 129)"}, {ProtoESP, 130, "SM4-GCM-128"}, {ProtoESP, 1, ""},
+		{ProtoESP, 127, "SM4-CBC"}, {ProtoESP, 128, "SM1-CBC"},
+		{ProtoESP, 129, "SM4-CBC"}, {ProtoESP, 130, "SM4-GCM-128"}, {ProtoESP, 1, ""},
 		{ProtoAH, 20, "HMAC-SM3"}, {ProtoAH, 3, "HMAC-SHA-1"}, {ProtoAH, 129, ""}, {Protocol(9), 1, ""},
 	} {
 		if got := transformName(c.p, c.id); got != c.want {

@@ -109,7 +109,7 @@ func transformName(p Protocol, id uint8) string {
 	case ProtoESP:
 		return map[uint8]string{
 			2: "DES-CBC", 3: "3DES-CBC", 11: "NULL", 12: "AES-CBC",
-			127: "SM4-CBC (number 127)", 128: "SM1-CBC", 129: "SM4-CBC (number 129)", 130: "SM4-GCM-128",
+			127: "SM4-CBC", 128: "SM1-CBC", 129: "SM4-CBC", 130: "SM4-GCM-128",
 		}[id]
 	}
 	return ""
