@@ -121,15 +121,23 @@ func (n Net) check() error {
 	case !n.First.IsValid() || !n.Last.IsValid():
 		return errors.New("no address; write an address, a prefix or first-last")
 	case n.First.Zone() != "" || n.Last.Zone() != "":
-		return fmt.Errorf("%s has a zone; leave it out", n)
+		return fmt.Errorf("%s has a zone; leave it out", n.ends())
 	case n.First.Is4In6() || n.Last.Is4In6():
-		return fmt.Errorf("%s is IPv4 inside IPv6; write the IPv4 address", n)
+		return fmt.Errorf("%s is IPv4 inside IPv6; write the IPv4 address", n.ends())
 	case n.First.Is4() != n.Last.Is4():
-		return fmt.Errorf("%s mixes IPv4 and IPv6; use one family", n)
+		return fmt.Errorf("%s mixes IPv4 and IPv6; use one family", n.ends())
 	case n.Last.Less(n.First):
-		return fmt.Errorf("%s ends before it begins; swap the ends", n)
+		return fmt.Errorf("%s ends before it begins; swap the ends", n.ends())
 	}
 	return nil
+}
+
+// ends writes n without asking whether it is sound.
+func (n Net) ends() string {
+	if n.First == n.Last {
+		return n.First.String()
+	}
+	return n.First.String() + "-" + n.Last.String()
 }
 
 // String writes the address, the prefix, or first-last: what ParseNet reads.
@@ -137,13 +145,10 @@ func (n Net) String() string {
 	if !n.First.IsValid() && !n.Last.IsValid() {
 		return "none"
 	}
-	if n.IsSingle() {
-		return n.First.String()
-	}
-	if p, ok := n.Prefix(); ok {
+	if p, ok := n.Prefix(); ok && !n.IsSingle() {
 		return p.String()
 	}
-	return n.First.String() + "-" + n.Last.String()
+	return n.ends()
 }
 
 // Is4 reports whether n is IPv4.
