@@ -1,0 +1,56 @@
+package tunnel
+
+import "sync/atomic"
+
+// counter names one count of the data plane. A packet that is dropped is counted
+// once, by its reason.
+type counter uint8
+
+const (
+	sealed counter = iota
+	opened
+	ikeReceived
+	keepaliveReceived
+	dropMalformed
+	dropNoPolicy
+	dropNoSA
+	dropSeal
+	dropTooBig
+	dropSend
+	dropReassembly
+	dropUnknownSPI
+	dropWrongPath
+	dropReplayed
+	dropAuth
+	dropSelector
+	dropDummy
+	dropLimit
+	dropPolicyIn
+	dropCongestion
+	dropTUN
+	dropIKE
+	lostEvent
+	counters
+)
+
+var counterNames = [counters]string{
+	"sealed", "opened", "ike-received", "keepalive-received", "malformed", "no-policy", "no-sa", "not-sealed",
+	"too-big", "send", "reassembly", "unknown-spi", "wrong-path", "replayed", "bad-auth", "bad-selector",
+	"dummy", "limit", "policy-in", "congestion", "tun", "ike-queue", "event-queue",
+}
+
+// counts is written by all workers.
+type counts [counters]atomic.Uint64
+
+func (c *counts) add(n counter) { c[n].Add(1) }
+
+// Counters returns the counts of the whole plane since New by name. "sealed" and
+// "opened" are packets that went through; "ike-received" and "keepalive-received"
+// explain themselves; every other name is the reason of a drop.
+func (p *Plane) Counters() map[string]uint64 {
+	m := make(map[string]uint64, counters)
+	for i := range p.counts {
+		m[counterNames[i]] = p.counts[i].Load()
+	}
+	return m
+}

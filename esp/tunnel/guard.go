@@ -1,0 +1,254 @@
+package tunnel
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"yumen/policy"
+)
+
+// The guard keeps what is protected from being in clear, whether the plane runs
+// or not. For each protected pair of prefixes, ports aside (what shares addresses
+// with a tunnel and is neither in it nor bypassed is dropped, not sent):
+//
+//	out  local -> remote  block      seen by what is sent and what is forwarded
+//	in   remote -> local  block      clear text from outside, for this host
+//	fwd  remote -> local  block      the same, for those behind it
+//
+// and above each, for the TUN alone, an allow. There is no fwd block from local to
+// remote: it would stop packets on their way into the TUN.
+//
+// The kernel looks up the out policy of an IPv6 packet of its own before it knows
+// the interface (of IPv4 and of all forwarded packets: after). So the allow for
+// the TUN does not hold for it, and without more this host itself could not use an
+// IPv6 tunnel. Its addresses therefore get an allow of their own; what keeps their
+// packets in are the blackhole routes and, where nft works, a drop rule that sees
+// the interface (guardGap).
+//
+// A policy that names an interface outlives it. Interface numbers only grow, so
+// an old allow matches nothing; each start replaces it.
+
+type guardDir uint8
+
+const (
+	guardOut guardDir = iota
+	guardIn
+	guardFwd
+)
+
+// guardKind orders what is equally specific: the smaller one wins.
+type guardKind uint8
+
+const (
+	controlAllow guardKind = iota
+	bypassAllow
+	ruleBlock
+	connectedAllow
+	tunAllow
+	ownAllow
+	tunnelBlock
+)
+
+func (k guardKind) allows() bool { return k != ruleBlock && k != tunnelBlock }
+
+// guardEntry is one XFRM policy, or one nft rule.
+type guardEntry struct {
+	dir              guardDir
+	kind             guardKind
+	src, dst         netip.Prefix
+	protocol         uint8
+	srcPort, dstPort uint16 // ICMP: source is the type
+	priority         uint32
+}
+
+// Our band of XFRM priorities: all worse than what other software uses by
+// default. An entry's number depends on nothing but itself, so that an update
+// never puts an allow over a block that it should not overrule. Bits from the top:
+// 01, explicit priority (8), remote prefix (8), local prefix (8), ports (2), kind (4).
+const (
+	guardFirst = uint32(1) << 30
+	guardBand  = uint32(3) << 30
+	mostBands  = 255
+)
+
+func isGuard(priority uint32) bool { return priority&guardBand == guardFirst }
+
+func guardPriority(band int, remote, local netip.Prefix, ports int, kind guardKind) uint32 {
+	p := guardFirst | uint32(min(band, mostBands))<<22
+	return p | uint32(128-remote.Bits())<<14 | uint32(128-local.Bits())<<6 | uint32(3-ports)<<4 | uint32(kind)
+}
+
+// planGuard is the whole guard, best first, each selector once.
+func planGuard(zones []zone, s surroundings) []guardEntry {
+	g := guardPlan{plain: plainBand(zones)}
+	for _, z := range zones {
+		switch z.action {
+		case policy.Protect:
+			g.protect(z, s)
+		case policy.Bypass:
+			g.both(z, bypassAllow)
+		case policy.Drop:
+			g.both(z, ruleBlock)
+		}
+	}
+	g.control(zones)
+	return g.finish()
+}
+
+// plainBand is the band of rules without explicit priority, to which what the
+// policy does not name belongs.
+func plainBand(zones []zone) int {
+	band := 0
+	for _, z := range zones {
+		band = max(band, z.band)
+	}
+	return band
+}
+
+type guardPlan struct {
+	plain int
+	list  []guardEntry
+}
+
+func (g *guardPlan) protect(z zone, s surroundings) {
+	z.protocol, z.localPort, z.remotePort = 0, 0, 0
+	g.both(z, tunnelBlock)
+	g.both(z, tunAllow)
+	if z.remote.Addr().Is6() {
+		for _, a := range s.own {
+			if a.Is6() && z.local.Contains(a) {
+				g.list = append(g.list, guardEntry{
+					dir: guardOut, kind: ownAllow, src: netip.PrefixFrom(a, 128), dst: z.remote,
+					priority: guardPriority(z.band, z.remote, z.local, 0, ownAllow),
+				})
+			}
+		}
+	}
+	for _, c := range s.connected {
+		if contains(z.remote, c) {
+			n := z
+			n.remote = c
+			g.both(n, connectedAllow)
+		}
+	}
+}
+
+// both adds a zone outwards and inwards.
+func (g *guardPlan) both(z zone, kind guardKind) {
+	ports := 0
+	for _, given := range []bool{z.protocol != 0, z.localPort != 0, z.remotePort != 0} {
+		if given {
+			ports++
+		}
+	}
+	e := guardEntry{
+		dir: guardOut, kind: kind, src: z.local, dst: z.remote, protocol: z.protocol,
+		srcPort: z.localPort, dstPort: z.remotePort,
+		priority: guardPriority(z.band, z.remote, z.local, ports, kind),
+	}
+	g.list = append(g.list, e)
+	e.src, e.dst, e.srcPort, e.dstPort = e.dst, e.src, e.dstPort, e.srcPort
+	for _, dir := range []guardDir{guardIn, guardFwd} {
+		e.dir = dir
+		g.list = append(g.list, e)
+	}
+}
+
+// control lets through what no selector captures by being wide (RFC 4861, DHCP):
+// without it a guard for ::/0 would cut the host off its own links.
+func (g *guardPlan) control(zones []zone) {
+	var any4, any6 bool
+	wide := func(p netip.Prefix) bool {
+		return slices.ContainsFunc(zones, func(z zone) bool {
+			return z.action == policy.Protect && (contains(z.remote, p) || contains(z.local, p))
+		})
+	}
+	for _, n := range never() {
+		if !wide(n) {
+			continue
+		}
+		everything := netip.PrefixFrom(anyAddr(n.Addr().Is6()), 0)
+		any4, any6 = any4 || n.Addr().Is4(), any6 || n.Addr().Is6()
+		for _, dir := range []guardDir{guardOut, guardIn, guardFwd} {
+			g.add(guardEntry{dir: dir, src: everything, dst: n}, n.Bits())
+			if !n.Addr().IsMulticast() {
+				g.add(guardEntry{dir: dir, src: n, dst: everything}, n.Bits())
+			}
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		if v6 && any6 || !v6 && any4 {
+			g.discovery(v6)
+		}
+	}
+}
+
+// discovery allows neighbour discovery and DHCP.
+func (g *guardPlan) discovery(v6 bool) {
+	everything := netip.PrefixFrom(anyAddr(v6), 0)
+	var list []guardEntry
+	if v6 {
+		for kind := uint16(133); kind <= 137; kind++ {
+			list = append(list, guardEntry{protocol: 58, srcPort: kind})
+		}
+		list = append(list, guardEntry{protocol: 17, dstPort: 546}, guardEntry{protocol: 17, dstPort: 547})
+	} else {
+		list = append(list, guardEntry{protocol: 17, dstPort: 67}, guardEntry{protocol: 17, dstPort: 68})
+	}
+	for _, e := range list {
+		e.src, e.dst = everything, everything
+		for _, dir := range []guardDir{guardOut, guardIn} { // not fwd: it stays on its link
+			e.dir = dir
+			g.add(e, 128)
+		}
+	}
+}
+
+// add appends a control entry that ranks like a remote prefix of so many bits.
+func (g *guardPlan) add(e guardEntry, bits int) {
+	e.kind = controlAllow
+	e.priority = guardFirst | uint32(g.plain)<<22 | uint32(128-bits)<<14 | 128<<6 | 3<<4
+	g.list = append(g.list, e)
+}
+
+func anyAddr(v6 bool) netip.Addr {
+	if v6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// selectorOf is what the kernel tells policies apart by.
+func selectorOf(e guardEntry) guardEntry {
+	tun := e.kind == tunAllow
+	e.priority, e.kind = 0, 0
+	if tun {
+		e.kind = tunAllow // it has an interface
+	}
+	return e
+}
+
+// finish orders the plan and keeps the best entry of each selector.
+func (g *guardPlan) finish() []guardEntry {
+	slices.SortStableFunc(g.list, func(a, b guardEntry) int { return cmp.Compare(a.priority, b.priority) })
+	seen := map[guardEntry]bool{}
+	return slices.DeleteFunc(g.list, func(e guardEntry) bool {
+		s := selectorOf(e)
+		twice := seen[s]
+		seen[s] = true
+		return twice
+	})
+}
+
+// guardGap is the part of the guard that XFRM cannot hold (see above): IPv6
+// outwards, without the allowance for our own addresses.
+func guardGap(list []guardEntry) []guardEntry {
+	var out []guardEntry
+	for _, e := range list {
+		if e.dir == guardOut && e.dst.Addr().Is6() && e.kind != ownAllow {
+			out = append(out, e)
+		}
+	}
+	return out
+}

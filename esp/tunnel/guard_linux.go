@@ -1,0 +1,131 @@
+package tunnel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// setGuard puts the plan in place, best entries first so that nothing is blocked
+// that should pass, then takes away what is left of older plans. It may be
+// repeated at any time.
+func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) error {
+	table := "yumen_guard_" + strings.Map(nftName, name)
+	if k.xfrm == nil {
+		if err := runNFT(nftScript(plan, table, name, mark)); err != nil {
+			return fmt.Errorf("guard: this kernel has no xfrm, and nftables does not work either: %w", err)
+		}
+		return nil
+	}
+	// Blocks come before the stale ones go; allows before the blocks above which
+	// they stand.
+	wanted := map[string]bool{}
+	for _, e := range plan {
+		p := xfrmPolicy(e, tun)
+		wanted[policyKey(p)] = true
+		if err := k.xfrm.XfrmPolicyUpdate(p); err != nil {
+			return fmt.Errorf("guard: set policy %s to %s: %w", e.src, e.dst, err)
+		}
+	}
+	if err := k.dropGuard(wanted); err != nil {
+		return err
+	}
+	// What XFRM cannot see. Without nft the blackhole routes hold it alone.
+	gap := guardGap(plan)
+	if err := runNFT(nftScript(gap, table, name, mark)); err != nil && !errors.Is(err, errNoNFT) {
+		return fmt.Errorf("guard: %w", err)
+	}
+	return nil
+}
+
+// dropGuard removes all policies of our band but those wanted.
+func (k *kernel) dropGuard(wanted map[string]bool) error {
+	have, err := again(func() ([]netlink.XfrmPolicy, error) { return k.xfrm.XfrmPolicyList(netlink.FAMILY_ALL) })
+	if err != nil {
+		return fmt.Errorf("guard: list policies: %w", err)
+	}
+	for i := range have {
+		p := &have[i]
+		if !isGuard(uint32(p.Priority)) || wanted[policyKey(p)] {
+			continue
+		}
+		err := k.xfrm.XfrmPolicyDel(&netlink.XfrmPolicy{Index: p.Index, Dir: p.Dir})
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("guard: remove old policy: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeGuard takes away everything that setGuard made.
+func (k *kernel) removeGuard(name string) error {
+	err := runNFT(nftScript(nil, "yumen_guard_"+strings.Map(nftName, name), name, 0))
+	if errors.Is(err, errNoNFT) && k.xfrm != nil {
+		err = nil
+	}
+	if k.xfrm != nil {
+		err = errors.Join(err, k.dropGuard(nil))
+	}
+	return err
+}
+
+func xfrmPolicy(e guardEntry, tun int) *netlink.XfrmPolicy {
+	p := &netlink.XfrmPolicy{
+		Src: ipNet(e.src), Dst: ipNet(e.dst), Proto: netlink.Proto(e.protocol),
+		SrcPort: int(e.srcPort), DstPort: int(e.dstPort),
+		Priority: int(e.priority), Action: netlink.XFRM_POLICY_BLOCK,
+	}
+	switch e.dir {
+	case guardIn:
+		p.Dir = netlink.XFRM_DIR_IN
+	case guardFwd:
+		p.Dir = netlink.XFRM_DIR_FWD
+	default:
+		p.Dir = netlink.XFRM_DIR_OUT
+	}
+	if e.kind.allows() {
+		p.Action = netlink.XFRM_POLICY_ALLOW
+	}
+	if e.kind == tunAllow {
+		p.Ifindex = tun
+	}
+	return p
+}
+
+// policyKey names a policy field by field: these structures are never formatted.
+func policyKey(p *netlink.XfrmPolicy) string {
+	src, _ := prefixOf(p.Src)
+	dst, _ := prefixOf(p.Dst)
+	return fmt.Sprint(uint8(p.Dir), src, dst, uint8(p.Proto), p.SrcPort, p.DstPort, p.Ifindex, p.Priority, uint8(p.Action))
+}
+
+var errNoNFT = errors.New("nft is not installed (install nftables)")
+
+func runNFT(script string) error {
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		return errNoNFT
+	}
+	cmd := exec.Command(path, "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		first, _, _ := strings.Cut(said.String(), "\n")
+		return fmt.Errorf("nft: %w: %s", err, first)
+	}
+	return nil
+}
+
+// nftName keeps what may stand in the name of a table.
+func nftName(r rune) rune {
+	if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+		return r
+	}
+	return '_'
+}

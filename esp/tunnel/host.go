@@ -1,0 +1,135 @@
+package tunnel
+
+import (
+	"fmt"
+	"net/netip"
+
+	"yumen/esp"
+	"yumen/policy"
+)
+
+// apply brings the host in line with the policy. The caller holds mu.
+func (p *Plane) apply() error {
+	around, err := p.kernel.look(p.tunIndex)
+	if err != nil {
+		return fmt.Errorf("apply policy: %w", err)
+	}
+	p.around = around
+	if err := p.kernel.setGuard(planGuard(p.zones, around), p.cfg.Name, p.tunIndex, p.cfg.Mark); err != nil {
+		return fmt.Errorf("apply policy: %w", err)
+	}
+	p.own4, p.own6 = p.insideAddress(false), p.insideAddress(true)
+	if err := p.applyMTU(); err != nil {
+		return fmt.Errorf("apply policy: %w", err)
+	}
+	rules, err := planRules(p.zones, around, p.cfg.RulePriority, p.cfg.Mark)
+	if err == nil {
+		err = p.kernel.setRules(rules, p.cfg.Table, p.cfg.RulePriority)
+	}
+	if err != nil {
+		return fmt.Errorf("apply policy: %w", err)
+	}
+	p.publish()
+	return nil
+}
+
+// followHost runs when addresses or routes of the host changed.
+func (p *Plane) followHost() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.policy == nil {
+		return
+	}
+	p.trouble = p.apply()
+}
+
+// insideAddress is one of our addresses behind us, for ICMP errors.
+func (p *Plane) insideAddress(v6 bool) netip.Addr {
+	for _, z := range p.zones {
+		if z.action == policy.Protect && z.local.Addr().Is6() == v6 {
+			if a := p.around.source(z.local); a.IsValid() {
+				return a
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// applyMTU sets the MTU of the device to the smallest of all tunnels and that of
+// each route to its own, and writes the routes.
+func (p *Plane) applyMTU() error {
+	mtu := p.cfg.MTU
+	for i := range p.tunnels {
+		mtu = min(mtu, p.tunnelMTU(i))
+	}
+	mtu = max(mtu, minimumMTU6) // with less the host would switch IPv6 off
+	if mtu != p.tunMTU {
+		if err := p.kernel.setMTU(p.tunIndex, mtu); err != nil {
+			return err
+		}
+		p.tunMTU = mtu
+	}
+	routes := planRoutes(p.zones, p.around, p.zoneMTU)
+	return p.kernel.setRoutes(routes, p.cfg.Table, p.tunIndex)
+}
+
+// refreshMTU follows a change of children. The caller holds mu.
+func (p *Plane) refreshMTU() error {
+	if p.policy == nil || p.closed {
+		return nil
+	}
+	before := p.tunMTU
+	if err := p.applyMTU(); err != nil {
+		return fmt.Errorf("set mtu: %w", err)
+	}
+	if p.tunMTU != before {
+		p.publish()
+	}
+	return nil
+}
+
+// zoneMTU is the MTU of the route for a zone.
+func (p *Plane) zoneMTU(z zone) int {
+	least := 0
+	for i, t := range p.policy.Tunnels {
+		if t.Selector.Remote.Overlaps(policy.NetOf(z.remote)) && t.Selector.Local.Overlaps(policy.NetOf(z.local)) {
+			if m := max(p.tunnelMTU(i), minimumMTU6); least == 0 || m < least {
+				least = m
+			}
+		}
+	}
+	return least
+}
+
+// tunnelMTU is the largest inner packet of a tunnel: of its children, or while it
+// has none the worst that negotiation may bring.
+func (p *Plane) tunnelMTU(i int) int {
+	t, least := &p.policy.Tunnels[i], 0
+	take := func(m int) {
+		if m > 0 && (least == 0 || m < least) {
+			least = m
+		}
+	}
+	for _, x := range p.pairs {
+		if x.child.Tunnel == t.Name {
+			take(x.mtu)
+		}
+	}
+	if least > 0 {
+		return least
+	}
+	encap := true
+	for _, peer := range p.policy.Peers {
+		if peer.Name == t.Peer && peer.Encap == policy.EncapOff {
+			encap = false
+		}
+	}
+	for _, suite := range t.Suites {
+		// No remote address counts as IPv6.
+		take(esp.MaxInner(esp.Child{Suite: suite, ICVBits: t.ICVBits, Path: esp.Path{Encap: encap}}, p.cfg.MTU))
+	}
+	if least == 0 {
+		return p.cfg.MTU
+	}
+	return least
+}

@@ -1,0 +1,112 @@
+package tunnel
+
+import (
+	"net/netip"
+	"slices"
+
+	"yumen/policy"
+)
+
+// zone is one rule of the policy cut into prefixes, with its place in the order
+// of precedence.
+type zone struct {
+	action                policy.Action
+	local, remote         netip.Prefix
+	protocol              uint8
+	localPort, remotePort uint16
+	band                  int // of its explicit priority: 0 is the highest
+	order                 int // in the whole policy: 0 is first
+}
+
+// addresses says whether the zone is about addresses alone.
+func (z zone) addresses() bool { return z.protocol == 0 && z.localPort == 0 && z.remotePort == 0 }
+
+// overlaps says whether some packet belongs to both.
+func (z zone) overlaps(o zone) bool {
+	return z.local.Overlaps(o.local) && z.remote.Overlaps(o.remote) &&
+		(z.protocol == 0 || o.protocol == 0 || z.protocol == o.protocol)
+}
+
+// zonesOf cuts the rules, which are in order of precedence.
+func zonesOf(rules []policy.Rule) []zone {
+	var priorities []int
+	for _, r := range rules {
+		priorities = append(priorities, r.Priority)
+	}
+	slices.Sort(priorities)
+	priorities = slices.Compact(priorities)
+	slices.Reverse(priorities)
+	var zones []zone
+	for i, r := range rules {
+		band := slices.Index(priorities, r.Priority)
+		for _, remote := range r.Selector.Remote.Prefixes() {
+			for _, local := range r.Selector.Local.Prefixes() {
+				zones = append(zones, zone{
+					action: r.Action, local: local, remote: remote, protocol: r.Selector.Protocol,
+					localPort: r.Selector.LocalPort, remotePort: r.Selector.RemotePort,
+					band: band, order: i,
+				})
+			}
+		}
+	}
+	return zones
+}
+
+// surroundings are what the plans need to know of the host.
+type surroundings struct {
+	connected []netip.Prefix // subnets of our links, except those of the TUN
+	own       []netip.Addr   // our addresses, without loopback and link-local ones
+}
+
+// winners are the connected subnets that stay out of the tunnels although a
+// selector covers them: those inside a protected prefix. One that is wider than
+// the protected prefix does not win, since that would leak the prefix.
+func (s surroundings) winners(zones []zone) []netip.Prefix {
+	var out []netip.Prefix
+	for _, c := range s.connected {
+		for _, z := range zones {
+			if z.action == policy.Protect && contains(z.remote, c) {
+				out = append(out, c)
+				break
+			}
+		}
+	}
+	return sortPrefixes(out)
+}
+
+// source is an address of ours inside local, or none. A selector for everything
+// says nothing about where we belong.
+func (s surroundings) source(local netip.Prefix) netip.Addr {
+	if local.Bits() == 0 {
+		return netip.Addr{}
+	}
+	for _, a := range s.own {
+		if local.Contains(a) {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+func contains(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}
+
+// sortPrefixes orders and removes what is there twice.
+func sortPrefixes(list []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(list, netip.Prefix.Compare)
+	return slices.Compact(list)
+}
+
+// never are destinations that no selector captures by being wide.
+func never() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.0/8"),
+		netip.MustParsePrefix("169.254.0.0/16"),
+		netip.MustParsePrefix("224.0.0.0/4"),
+		netip.MustParsePrefix("255.255.255.255/32"),
+		netip.MustParsePrefix("::1/128"),
+		netip.MustParsePrefix("fe80::/10"),
+		netip.MustParsePrefix("ff00::/8"),
+	}
+}

@@ -1,0 +1,325 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// netlinkProtocol is who made a route or rule: us.
+const netlinkProtocol = 211
+
+// kernel speaks to one network namespace: that of the thread that opened it.
+type kernel struct {
+	route *netlink.Handle
+	xfrm  *netlink.Handle // nil: this kernel has no XFRM
+}
+
+func openKernel() (*kernel, error) {
+	route, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	k := &kernel{route: route}
+	xfrm, err := netlink.NewHandle(unix.NETLINK_XFRM)
+	if err == nil {
+		if _, err = xfrm.XfrmPolicyList(netlink.FAMILY_V4); err == nil {
+			k.xfrm = xfrm
+			return k, nil
+		}
+		xfrm.Close()
+	}
+	if !errors.Is(err, unix.EPROTONOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		route.Close()
+		return nil, fmt.Errorf("list ipsec policies: %w (CAP_NET_ADMIN is needed)", err)
+	}
+	return k, nil
+}
+
+func (k *kernel) close() {
+	k.route.Close()
+	if k.xfrm != nil {
+		k.xfrm.Close()
+	}
+}
+
+// link brings the TUN up and returns its number.
+func (k *kernel) link(name string, mtu int) (index int, err error) {
+	l, err := k.route.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("find device %s: %w", name, err)
+	}
+	if err := k.setMTU(l.Attrs().Index, mtu); err != nil {
+		return 0, err
+	}
+	if err := k.route.LinkSetTxQLen(l, 1000); err != nil {
+		return 0, fmt.Errorf("set queue length of %s: %w", name, err)
+	}
+	if err := k.route.LinkSetUp(l); err != nil {
+		return 0, fmt.Errorf("bring up %s: %w", name, err)
+	}
+	return l.Attrs().Index, nil
+}
+
+func (k *kernel) setMTU(index, mtu int) error {
+	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
+	if err := k.route.LinkSetMTU(l, mtu); err != nil {
+		return fmt.Errorf("set mtu of tun device to %d: %w", mtu, err)
+	}
+	return nil
+}
+
+// look reads what the plans need, leaving out the link number tun.
+func (k *kernel) look(tun int) (surroundings, error) {
+	var s surroundings
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := again(func() ([]netlink.Route, error) {
+			return k.route.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return s, fmt.Errorf("list routes: %w", err)
+		}
+		for _, r := range routes {
+			p, ok := prefixOf(r.Dst)
+			if ok && r.Protocol == unix.RTPROT_KERNEL && r.Gw == nil && len(r.MultiPath) == 0 &&
+				r.LinkIndex != tun && p.Bits() > 0 && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+				s.connected = append(s.connected, p)
+			}
+		}
+		addrs, err := again(func() ([]netlink.Addr, error) { return k.route.AddrList(nil, family) })
+		if err != nil {
+			return s, fmt.Errorf("list addresses: %w", err)
+		}
+		for _, a := range addrs {
+			ip, ok := netip.AddrFromSlice(a.IP)
+			ip = ip.Unmap()
+			if ok && a.LinkIndex != tun && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 {
+				s.own = append(s.own, ip)
+			}
+		}
+	}
+	s.connected = sortPrefixes(s.connected)
+	slices.SortFunc(s.own, netip.Addr.Compare)
+	s.own = slices.Compact(s.own)
+	return s, nil
+}
+
+// again repeats a listing that changed under our eyes.
+func again[T any](list func() ([]T, error)) (out []T, err error) {
+	for range 5 {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return out, err
+}
+
+// watch calls changed when addresses or routes of others change, until done is
+// closed. It listens in the namespace of the calling thread.
+func (k *kernel) watch(done <-chan struct{}, table int, changed func()) error {
+	routes := make(chan netlink.RouteUpdate, 64)
+	addrs := make(chan netlink.AddrUpdate, 64)
+	if err := netlink.RouteSubscribe(routes, done); err != nil {
+		return fmt.Errorf("watch routes: %w", err)
+	}
+	if err := netlink.AddrSubscribe(addrs, done); err != nil {
+		return fmt.Errorf("watch addresses: %w", err)
+	}
+	go func() {
+		var settle <-chan time.Time
+		for routes != nil || addrs != nil {
+			select {
+			case u, ok := <-routes:
+				if !ok {
+					routes = nil
+				} else if u.Table != table && settle == nil {
+					settle = time.After(settleTime)
+				}
+			case _, ok := <-addrs:
+				if !ok {
+					addrs = nil
+				} else if settle == nil {
+					settle = time.After(settleTime)
+				}
+			case <-settle:
+				settle = nil
+				changed()
+			}
+		}
+	}()
+	return nil
+}
+
+// settleTime gathers a burst of changes.
+const settleTime = 50 * time.Millisecond
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	bits, size := n.Mask.Size()
+	if !ok || size == 0 {
+		return netip.Prefix{}, false
+	}
+	if size == 32 {
+		a = a.Unmap()
+	}
+	return netip.PrefixFrom(a, bits).Masked(), true
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	if !p.IsValid() {
+		return nil
+	}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// setRoutes makes our table what the plan says: first what is new, then away
+// with what is old.
+func (k *kernel) setRoutes(plan []route, table, tun int) error {
+	wanted := map[route]bool{}
+	for _, r := range plan {
+		wanted[route{dst: r.dst, kind: r.kind}] = true
+		if err := k.route.RouteReplace(netlinkRoute(r, table, tun)); err != nil {
+			return fmt.Errorf("set route to %s in table %d: %w", r.dst, table, err)
+		}
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		have, err := again(func() ([]netlink.Route, error) {
+			return k.route.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return fmt.Errorf("list routes of table %d: %w", table, err)
+		}
+		for _, r := range have {
+			p, _ := prefixOf(r.Dst)
+			if wanted[route{dst: p, kind: routeKind(r.Priority / 10)}] {
+				continue
+			}
+			if err := k.route.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("remove route to %s from table %d: %w", p, table, err)
+			}
+		}
+	}
+	return nil
+}
+
+func netlinkRoute(r route, table, tun int) *netlink.Route {
+	n := &netlink.Route{
+		Dst: ipNet(r.dst), Table: table, Priority: r.kind.metric(), Protocol: netlinkProtocol,
+		Type: unix.RTN_BLACKHOLE, Scope: unix.RT_SCOPE_UNIVERSE,
+	}
+	switch r.kind {
+	case throwRoute:
+		n.Type = unix.RTN_THROW
+	case tunRoute:
+		n.Type, n.LinkIndex, n.MTU = unix.RTN_UNICAST, tun, r.mtu
+		n.Scope = unix.RT_SCOPE_LINK
+		if r.dst.Addr().Is6() {
+			n.Scope = unix.RT_SCOPE_UNIVERSE
+		}
+		if r.src.IsValid() {
+			n.Src = r.src.AsSlice()
+		}
+	}
+	return n
+}
+
+// setRules makes the ip rules of our span what the plan says.
+func (k *kernel) setRules(plan []rule, table, first int) error {
+	wanted := map[string]bool{}
+	slices.Reverse(plan) // the target of a jump before the jump
+	have, err := k.ourRules(first)
+	if err != nil {
+		return err
+	}
+	for _, r := range plan {
+		n := netlinkRule(r, table, first+ruleSpan-1)
+		wanted[ruleKey(n)] = true
+		if _, there := have[ruleKey(n)]; there {
+			continue
+		}
+		if err := k.route.RuleAdd(&n); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add ip rule %d: %w", r.priority, err)
+		}
+	}
+	for key, n := range have {
+		if wanted[key] {
+			continue
+		}
+		if err := k.route.RuleDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove ip rule %d: %w", n.Priority, err)
+		}
+	}
+	return nil
+}
+
+func (k *kernel) ourRules(first int) (map[string]netlink.Rule, error) {
+	out := map[string]netlink.Rule{}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := again(func() ([]netlink.Rule, error) { return k.route.RuleList(family) })
+		if err != nil {
+			return nil, fmt.Errorf("list ip rules: %w", err)
+		}
+		for _, n := range list {
+			if n.Protocol == netlinkProtocol && n.Priority >= first && n.Priority < first+ruleSpan {
+				out[ruleKey(n)] = n
+			}
+		}
+	}
+	return out, nil
+}
+
+func netlinkRule(r rule, table, end int) netlink.Rule {
+	n := *netlink.NewRule()
+	n.Family = netlink.FAMILY_V4
+	if r.v6 {
+		n.Family = netlink.FAMILY_V6
+	}
+	n.Priority, n.Protocol, n.Mark = r.priority, netlinkProtocol, r.mark
+	n.Src, n.Dst, n.IPProto = ipNet(r.from), ipNet(r.to), int(r.protocol)
+	switch r.kind {
+	case endRule:
+		n.Type = nl.FR_ACT_NOP
+	case skipRule:
+		n.Goto, n.Type = end, nl.FR_ACT_GOTO
+	case lookupRule:
+		n.Table = table
+	}
+	if r.ownOnly {
+		n.IifName = "lo"
+	}
+	if r.localPort != 0 {
+		n.Sport = netlink.NewRulePortRange(r.localPort, r.localPort)
+	}
+	if r.remotePort != 0 {
+		n.Dport = netlink.NewRulePortRange(r.remotePort, r.remotePort)
+	}
+	return n
+}
+
+// ruleKey is a rule without what the kernel adds to it.
+func ruleKey(n netlink.Rule) string {
+	side := func(p *net.IPNet) string {
+		if q, ok := prefixOf(p); ok && q.Bits() > 0 {
+			return q.String()
+		}
+		return "any"
+	}
+	port := func(p *netlink.RulePortRange) uint16 {
+		if p == nil {
+			return 0
+		}
+		return p.Start
+	}
+	return fmt.Sprint(n.Family, n.Priority, side(n.Src), side(n.Dst), n.Mark, n.IifName, max(n.Goto, 0),
+		n.IPProto, port(n.Sport), port(n.Dport), n.Goto < 0 && n.Table > 0)
+}

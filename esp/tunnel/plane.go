@@ -1,0 +1,283 @@
+package tunnel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"yumen/esp"
+	"yumen/policy"
+)
+
+// Config says what a plane takes of the host. Every zero field has a default.
+type Config struct {
+	Name         string // of the TUN device; "yumen0"
+	MTU          int    // of the path outside, in bytes; 1500
+	Mark         uint32 // of packets that the gateway itself sends outside; 0x59756d65
+	Table        int    // of our routes; 4950
+	RulePriority int    // first of our ip rules, which take 2000 priorities; 4950
+	NATPort      uint16 // of IKE and ESP in UDP; 4500
+	// ManageSysctl allows to switch on forwarding for the whole host. Without it
+	// a host that does not forward gives a warning.
+	ManageSysctl bool
+	Rand         io.Reader        // nil: crypto/rand
+	Now          func() time.Time // nil: time.Now
+}
+
+func (c Config) withDefaults() Config {
+	c.Name = cmp.Or(c.Name, "yumen0")
+	c.MTU = cmp.Or(c.MTU, 1500)
+	c.Mark = cmp.Or(c.Mark, 0x59756d65)
+	c.Table = cmp.Or(c.Table, 4950)
+	c.RulePriority = cmp.Or(c.RulePriority, 4950)
+	c.NATPort = cmp.Or(c.NATPort, 4500)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+const (
+	eventQueue = 256
+	ikeQueue   = 1024
+)
+
+var errClosed = errors.New("data plane is closed")
+
+// Plane is a running data plane. All methods may be called by any goroutine.
+type Plane struct {
+	cfg      Config
+	kernel   *kernel
+	tun      *os.File
+	tunIndex int
+	sockets  [kinds]*socket // IPv6 ones are nil on a host without IPv6
+	sender   *socket
+	workers  []*worker
+	running  sync.WaitGroup
+	done     chan struct{}
+	snap     atomic.Pointer[snapshot]
+	counts   counts
+	events   chan esp.Event
+	ike      chan ikeDatagram
+	writers  [kinds]*ikeWriter
+	warnings []string
+
+	mu      sync.Mutex // guards what follows; never taken by a worker
+	closed  bool
+	policy  *policy.Policy
+	spd     *policy.SPD
+	tunnels []string
+	zones   []zone
+	table   *esp.Table
+	pairs   map[esp.ChildID]*pair
+	turn    uint64
+	around  surroundings
+	own4    netip.Addr
+	own6    netip.Addr
+	tunMTU  int
+	trouble error // of the last change of the host that we could not follow
+}
+
+// New opens the TUN device and the sockets in the network namespace of the
+// calling thread and starts the workers. Nothing passes before SetPolicy. It
+// needs CAP_NET_ADMIN and CAP_NET_RAW; errors name what is missing.
+func New(cfg Config) (*Plane, error) {
+	p := &Plane{
+		cfg: cfg.withDefaults(), done: make(chan struct{}), pairs: map[esp.ChildID]*pair{},
+		events: make(chan esp.Event, eventQueue), ike: make(chan ikeDatagram, ikeQueue),
+	}
+	if err := p.open(); err != nil {
+		p.release()
+		return nil, err
+	}
+	p.spd, _ = policy.Compile(&policy.Policy{}) // drops everything
+	p.publish()
+	p.start()
+	return p, nil
+}
+
+func (p *Plane) open() (err error) {
+	if p.kernel, err = openKernel(); err != nil {
+		return err
+	}
+	if p.tun, err = openTUN(p.cfg.Name); err != nil {
+		return err
+	}
+	if err := applySysctls(tunSysctls(p.cfg.Name)); err != nil {
+		return err
+	}
+	p.tunMTU = p.cfg.MTU
+	if p.tunIndex, err = p.kernel.link(p.cfg.Name, p.tunMTU); err != nil {
+		return err
+	}
+	if p.warnings, err = checkHost(p.cfg.ManageSysctl); err != nil {
+		return err
+	}
+	for k := raw4; k < kinds; k++ {
+		p.sockets[k], err = openSocket(k, p.cfg.NATPort, p.cfg.Mark)
+		if k.v6() && errors.Is(err, unix.EAFNOSUPPORT) {
+			p.sockets[k] = nil
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if k.udp() {
+			p.writers[k] = &ikeWriter{sender: newSender(p.sockets[k])}
+		}
+	}
+	if p.sender, err = openSender(p.cfg.Mark); err != nil {
+		return err
+	}
+	return p.kernel.watch(p.done, p.cfg.Table, p.followHost)
+}
+
+// start begins one goroutine for the TUN and one for each socket.
+func (p *Plane) start() {
+	out := &outWorker{
+		plane: p, tun: p.tun, buf: make([]byte, maxPacket), piece: make([]byte, maxPacket),
+		sealed: make([]byte, 0, maxPacket+1024), send4: newSender(p.sender),
+		whole: esp.NewReassembler(esp.ReassemblyLimits{}), acquired: map[string]time.Time{},
+	}
+	for k, s := range p.sockets {
+		if s != nil && kind(k).v6() {
+			out.send6[k] = newSender(s)
+		}
+	}
+	p.workers = append(p.workers, &out.worker)
+	p.running.Go(out.run)
+	for k, s := range p.sockets {
+		if s == nil {
+			continue
+		}
+		in := &inWorker{
+			plane: p, tun: p.tun, from: newReceiver(s, p.cfg.NATPort), kind: kind(k),
+			plain: make([]byte, 0, maxPacket), piece: make([]byte, maxPacket),
+			whole: esp.NewReassembler(esp.ReassemblyLimits{}), moved: map[esp.ChildID]netip.AddrPort{},
+		}
+		p.workers = append(p.workers, &in.worker)
+		p.running.Go(in.run)
+	}
+}
+
+// pause keeps a worker whose file keeps failing from spinning. False: it is over.
+func (p *Plane) pause() bool {
+	select {
+	case <-p.done:
+		return false
+	case <-time.After(time.Millisecond):
+		return true
+	}
+}
+
+// emit tells an event, or counts it as lost: the packet path waits for nobody.
+func (p *Plane) emit(e esp.Event) {
+	select {
+	case p.events <- e:
+	default:
+		p.counts.add(lostEvent)
+	}
+}
+
+// Events is what the plane tells. It is closed by Close.
+func (p *Plane) Events() <-chan esp.Event { return p.events }
+
+// Warnings are what New found about the host that an administrator should know.
+func (p *Plane) Warnings() []string { return p.warnings }
+
+// Trouble is why the last change of the host's addresses or routes could not be
+// followed; nil: it could. The guard stands in any case.
+func (p *Plane) Trouble() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trouble
+}
+
+// Close stops the plane and removes the TUN. The guard, the ip rules and the
+// blackhole routes stay, so that nothing protected leaves in clear: see
+// RemoveGuard.
+func (p *Plane) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	p.mu.Unlock()
+	p.release()
+	for _, x := range p.pairs {
+		x.in.Close()
+		x.out.Close()
+	}
+	close(p.events)
+	return nil
+}
+
+// release closes what is open and waits for the workers.
+func (p *Plane) release() {
+	close(p.done)
+	if p.tun != nil {
+		p.tun.Close()
+	}
+	for _, s := range append(p.sockets[:], p.sender) {
+		if s != nil {
+			s.file.Close()
+		}
+	}
+	p.running.Wait()
+	close(p.ike)
+	if p.kernel != nil {
+		p.kernel.close()
+	}
+}
+
+// RemoveGuard takes away the guard, ip rules and routes that a plane of this
+// configuration left behind. It is for the administrator who no longer wants the
+// traffic protected; it needs no running plane, and with one running its tunnels
+// stop working until SetPolicy.
+func RemoveGuard(cfg Config) error {
+	cfg = cfg.withDefaults()
+	k, err := openKernel()
+	if err != nil {
+		return err
+	}
+	defer k.close()
+	return errors.Join(
+		k.setRules(nil, cfg.Table, cfg.RulePriority),
+		k.setRoutes(nil, cfg.Table, 0),
+		k.removeGuard(cfg.Name),
+	)
+}
+
+// SetPolicy replaces the whole policy: the guard first, then routes and rules,
+// then what the workers go by. Until an SA is used everything protected is
+// dropped. It may be repeated. Children stay installed; the caller removes those
+// that the policy no longer has.
+func (p *Plane) SetPolicy(pol *policy.Policy) error {
+	spd, err := policy.Compile(pol)
+	if err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errClosed
+	}
+	zones := zonesOf(spd.Rules())
+	if _, err := planRules(zones, surroundings{}, p.cfg.RulePriority, p.cfg.Mark); err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
+	p.policy, p.spd, p.zones, p.tunnels = pol, spd, zones, nil
+	for _, t := range pol.Tunnels {
+		p.tunnels = append(p.tunnels, t.Name)
+	}
+	return p.apply()
+}

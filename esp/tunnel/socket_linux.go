@@ -1,0 +1,207 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// kind is which of the four receiving sockets a packet came in by. An SA is
+// served by one kind only, so that one goroutine owns its window.
+type kind uint8
+
+const (
+	raw4 kind = iota
+	raw6
+	udp4
+	udp6
+	kinds
+)
+
+func (k kind) String() string {
+	return [...]string{"esp over ipv4", "esp over ipv6", "udp over ipv4", "udp over ipv6"}[k]
+}
+
+func (k kind) udp() bool { return k >= udp4 }
+func (k kind) v6() bool  { return k&1 != 0 }
+
+// kindOf says which socket serves a path.
+func kindOf(remote netip.Addr, encap bool) kind {
+	k := raw4
+	if encap {
+		k = udp4
+	}
+	if !remote.Unmap().Is4() {
+		k++
+	}
+	return k
+}
+
+// socket is a non-blocking socket in the runtime's poller.
+type socket struct {
+	file *os.File
+	conn syscall.RawConn
+	kind kind
+}
+
+const socketBuffer = 4 << 20 // bytes: some milliseconds at 10 Gbit/s
+
+// openSocket opens a receiving socket. UDP sockets are bound to port.
+func openSocket(k kind, port uint16, mark uint32) (*socket, error) {
+	family, typ, proto := unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ESP
+	if k.v6() {
+		family = unix.AF_INET6
+	}
+	if k.udp() {
+		typ, proto = unix.SOCK_DGRAM, unix.IPPROTO_UDP
+	}
+	s, err := newSocket([3]int{family, typ, proto}, k, mark)
+	if err != nil {
+		return nil, err
+	}
+	err = s.control(func(fd int) error { return prepare(fd, k, port) })
+	if err != nil {
+		s.file.Close()
+		return nil, fmt.Errorf("open socket for %s: %w", k, err)
+	}
+	return s, nil
+}
+
+// openSender opens the socket by which all IPv4 packets leave. It takes whole IP
+// packets, because a per-packet DF bit can be had in no other way.
+func openSender(mark uint32) (*socket, error) {
+	return newSocket([3]int{unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW}, raw4, mark)
+}
+
+func newSocket(what [3]int, k kind, mark uint32) (*socket, error) {
+	fd, err := unix.Socket(what[0], what[1]|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, what[2])
+	if errors.Is(err, unix.EPERM) {
+		return nil, fmt.Errorf("open socket for %s: %w (run as root or grant CAP_NET_RAW)", k, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open socket for %s: %w", k, err)
+	}
+	if err := bypass(fd, mark); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	size := unix.SO_SNDBUFFORCE
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, size, socketBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer) // as far as allowed
+	}
+	file := os.NewFile(uintptr(fd), k.String())
+	conn, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("open socket for %s: %w", k, err)
+	}
+	return &socket{file: file, conn: conn, kind: k}, nil
+}
+
+func prepare(fd int, k kind, port uint16) error {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer)
+	}
+	type option struct {
+		level, name, value int
+	}
+	options := []option{
+		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
+		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
+		// The kernel may fragment what IKE sends; ESP does not leave by this socket.
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
+	}
+	if k.v6() {
+		options = []option{
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1},
+		}
+		if k.udp() { // before bind; a raw socket is bound from birth
+			options = append(options, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1})
+		}
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return fmt.Errorf("socket option %d: %w", o.name, err)
+		}
+	}
+	if !k.udp() {
+		return nil
+	}
+	var err error
+	if k.v6() {
+		err = unix.Bind(fd, &unix.SockaddrInet6{Port: int(port)})
+	} else {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(port)})
+	}
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("udp port %d: %w (stop the other IKE daemon)", port, err)
+	}
+	return err
+}
+
+func (s *socket) control(f func(fd int) error) error {
+	var inner error
+	if err := s.conn.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}
+
+// datagram is what one receive brought.
+type datagram struct {
+	data          []byte
+	local, remote netip.AddrPort
+	tos           byte
+}
+
+var errTruncated = errors.New("packet without an outer header")
+
+// split fills d from what the socket delivered: IPv4 raw sockets give the IP
+// header, all others control messages.
+func (d *datagram) split(k kind, data, control []byte) error {
+	d.data, d.tos = data, 0
+	if k == raw4 {
+		return d.stripHeader()
+	}
+	for len(control) >= unix.SizeofCmsghdr {
+		size, level, typ := cmsghdr(control)
+		if size < unix.SizeofCmsghdr || size > len(control) {
+			break
+		}
+		d.note(level, typ, control[unix.CmsgLen(0):size])
+		control = control[min(len(control), unix.CmsgSpace(size-unix.CmsgLen(0))):]
+	}
+	return nil
+}
+
+func (d *datagram) stripHeader() error {
+	b := d.data
+	if len(b) < 20 || len(b) < int(b[0]&15)*4 {
+		return errTruncated
+	}
+	d.tos = b[1]
+	d.remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), 0)
+	d.local = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[16:20])), 0)
+	d.data = b[int(b[0]&15)*4:]
+	return nil
+}
+
+func (d *datagram) note(level, typ int32, body []byte) {
+	port := d.local.Port()
+	switch {
+	case level == unix.IPPROTO_IP && typ == unix.IP_PKTINFO && len(body) >= 12:
+		d.local = netip.AddrPortFrom(netip.AddrFrom4([4]byte(body[8:12])), port)
+	case level == unix.IPPROTO_IP && typ == unix.IP_TOS && len(body) >= 1:
+		d.tos = body[0]
+	case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_PKTINFO && len(body) >= 16:
+		d.local = netip.AddrPortFrom(netip.AddrFrom16([16]byte(body[:16])), port)
+	case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_TCLASS && len(body) >= 4:
+		d.tos = byte(binary.NativeEndian.Uint32(body))
+	}
+}

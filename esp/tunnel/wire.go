@@ -1,0 +1,62 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+)
+
+// ikeDatagram is what came by port 4500 behind a non-ESP marker.
+type ikeDatagram struct {
+	data          []byte
+	local, remote netip.AddrPort
+}
+
+// ikeWriter is a sender that several goroutines may use.
+type ikeWriter struct {
+	mu     sync.Mutex // guards both
+	sender *sender
+	buf    []byte
+}
+
+// ReadIKE waits for the next IKE message on the NAT traversal port and returns it
+// without the non-ESP marker, which address of ours it was sent to, and where it
+// came from. It ends with an error when the plane is closed.
+func (p *Plane) ReadIKE() (data []byte, local, remote netip.AddrPort, err error) {
+	d, ok := <-p.ike
+	if !ok {
+		return nil, local, remote, errClosed
+	}
+	return d.data, d.local, d.remote, nil
+}
+
+// WriteIKE sends an IKE message from the NAT traversal port behind the non-ESP
+// marker (RFC 3948 2.2). A local without address leaves the choice to the host;
+// its port is not used.
+func (p *Plane) WriteIKE(data []byte, local, remote netip.AddrPort) error {
+	return p.writeUDP([]byte{0, 0, 0, 0}, data, local, remote)
+}
+
+// WriteKeepalive sends a NAT keepalive (RFC 3948 2.3).
+func (p *Plane) WriteKeepalive(local, remote netip.AddrPort) error {
+	return p.writeUDP([]byte{0xff}, nil, local, remote)
+}
+
+func (p *Plane) writeUDP(head, data []byte, local, remote netip.AddrPort) error {
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	if !remote.IsValid() || remote.Port() == 0 {
+		return fmt.Errorf("send ike to %s: not an address and port", remote)
+	}
+	w := p.writers[kindOf(remote.Addr(), true)]
+	if w == nil {
+		return errors.New("send ike: this host has no IPv6")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.buf = append(append(w.buf[:0], head...), data...)
+	if err := w.sender.send(w.buf, envelope{local: local, remote: remote}); err != nil {
+		return fmt.Errorf("send ike to %s: %w", remote, err)
+	}
+	return nil
+}
