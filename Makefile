@@ -1,0 +1,70 @@
+# Everything a contributor or CI does is a target here. `make demo` and
+# `make test` set up what they need on Debian 12, as root.
+SHELL := /bin/bash
+GO    ?= go
+BUILD := build
+
+# Knobs of the demo.
+SUITE ?= cbc
+ENCAP ?= raw
+ICV   ?= 96
+
+# Seconds for each fuzz target.
+FUZZTIME ?= 3s
+
+SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
+PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(netns|site|vm)|^yumen/esp/tunnel')
+
+.PHONY: help setup-demo setup-test build demo test check unit netns fuzz golden bench clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+setup-demo:
+	@test/setup.sh demo
+setup-test:
+	@test/setup.sh test
+
+## make build    the binary, in build/yumen
+build: $(BUILD)/yumen
+$(BUILD)/yumen: $(SOURCES)
+	@mkdir -p $(BUILD)
+	$(GO) build -trimpath -o $@ ./cmd/yumen
+
+## make demo     two sites in namespaces; SUITE=cbc|gcm ENCAP=raw|udp ICV=96|128|256
+demo: setup-demo build
+	@$(GO) build -o $(BUILD)/demo.bin ./test/demo
+	@$(BUILD)/demo.bin -suite $(SUITE) -encap $(ENCAP) -icv $(ICV)
+
+## make test     everything below but golden and bench
+test: setup-test check unit netns fuzz
+	@echo "make test: all passed"
+
+## make check    formatting, vet, tidy modules
+check:
+	@out=$$(gofmt -l cmd esp ike policy test); test -z "$$out" || { echo "gofmt -w these: $$out"; exit 1; }
+	$(GO) vet ./...
+	@$(GO) mod tidy -diff >/dev/null || { echo "go.mod is not tidy: run 'go mod tidy'"; exit 1; }
+
+## make unit     vectors, properties, transcripts, storms: no root needed
+unit:
+	$(GO) test -timeout 15m $(PURE)
+
+## make netns    real daemons and data planes in network namespaces (root)
+netns: build
+	$(GO) test -timeout 15m -p 1 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...
+
+## make fuzz     every fuzz target for FUZZTIME (3s)
+fuzz:
+	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
+
+## make golden   write golden files and transcripts anew; review the diff
+golden:
+	$(GO) test ./test/lab/... ./cmd/... -update
+
+## make bench    benchmarks of the data plane and of negotiation
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./esp/... ./policy/... ./test/lab/...
+
+clean:
+	rm -rf $(BUILD)
