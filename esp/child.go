@@ -18,7 +18,7 @@ type ChildID uint64
 type Half struct {
 	SPI SPI
 	// Keymat is cut from the left: cipher key, then integrity key or salt
-	// (protocol.md 4.4).
+	// (RFC 2409 5.5, RFC 4301 4.5.2; for GCM RFC 4106 8.1).
 	Keymat secret.Secret
 }
 

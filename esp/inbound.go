@@ -219,9 +219,9 @@ func (in *Inbound) TookSoftLimit() bool { return in.meter.soft.take() }
 // TookHardLimit answers true once after a packet met a hard limit.
 func (in *Inbound) TookHardLimit() bool { return in.meter.hard.take() }
 
-// Highest says whether the last packet opened carried the highest number so far:
-// only such a packet may move the peer's address (RFC 3948 and RFC 3947 leave
-// it open; an old packet replayed from elsewhere inside the window must not).
+// Highest says whether a packet that Open has just accepted carried the highest
+// number so far. Only such a packet may move the peer's address: an older one,
+// held back and then sent from elsewhere, is still new to the window.
 func (in *Inbound) Highest(packet []byte) bool {
 	return len(packet) >= headerLen && binary.BigEndian.Uint32(packet[4:]) == uint32(in.window.Top())
 }

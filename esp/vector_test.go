@@ -46,12 +46,6 @@ func exampleChild(s policy.Suite, icvBits int) Child {
 
 func net(prefix string) policy.Net { return policy.NetOf(netip.MustParsePrefix(prefix)) }
 
-// fixedIV stands in for the source of IVs where a vector prescribes one.
-type fixedIV []byte
-
-func (f fixedIV) next(dst []byte, _ uint64) { copy(dst, f) }
-func (f fixedIV) wipe()                     {}
-
 func TestWorkedExampleIsReproducedByteForByte(t *testing.T) {
 	for _, v := range []struct {
 		name    string
@@ -71,7 +65,7 @@ func TestWorkedExampleIsReproducedByteForByte(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out.keys.iv = fixedIV(unhex(v.iv))
+			out.keys.iv = givenIV(unhex(v.iv))
 			got, err := out.Seal(nil, unhex(exampleInner))
 			if err != nil || !bytes.Equal(got, unhex(v.want)) {
 				t.Fatalf("sealed %x, %v\nwant   %s", got, err, v.want)
@@ -204,3 +198,23 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func TestSelfTestRefusesEveryFault(t *testing.T) {
+	if err := SelfTest(nil); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	if err := SelfTest(func(name string, _ []byte) { names = append(names, name) }); err != nil || len(names) != 4 {
+		t.Fatal(err, names)
+	}
+	for _, fault := range names {
+		err := SelfTest(func(name string, result []byte) {
+			if name == fault {
+				result[len(result)-1] ^= 1
+			}
+		})
+		if err == nil {
+			t.Errorf("a fault in %q went unnoticed", fault)
+		}
+	}
+}
