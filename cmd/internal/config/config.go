@@ -42,7 +42,8 @@ type Config struct {
 	Tun          string // name of the TUN device
 	Mark         uint32 // of our own sockets
 	Table        uint32 // routing table of the protected prefixes
-	MTU          int    // of the TUN device, bytes; 0: the data plane chooses
+	RulePriority int    // first of our ip rules, which take 2000 priorities
+	MTU          int    // of the path outside, bytes
 	IKEPort      uint16
 	NATPort      uint16
 }
@@ -75,9 +76,10 @@ func settings() []setting {
 		{"metrics_allow_remote", "false", false, func(c *Config, s string) error { _, err := truth(s); return err }},
 		{"manage_sysctl", "false", false, func(c *Config, s string) (err error) { c.ManageSysctl, err = truth(s); return err }},
 		{"tun", "yumen0", false, putTun},
-		{"mark", "0x59750001", false, func(c *Config, s string) (err error) { c.Mark, err = number[uint32](s, 1, 1<<32-1); return err }},
-		{"table", "22901", false, putTable},
-		{"mtu", "0", false, putMTU},
+		{"mark", "0x59756d65", false, func(c *Config, s string) (err error) { c.Mark, err = number[uint32](s, 1, 1<<32-1); return err }},
+		{"table", "4950", false, putTable},
+		{"rule_priority", "4950", false, putPriority},
+		{"mtu", "1500", false, putMTU},
 		{"ike_port", "500", false, func(c *Config, s string) (err error) { c.IKEPort, err = number[uint16](s, 1, 65535); return err }},
 		{"nat_port", "4500", false, func(c *Config, s string) (err error) { c.NATPort, err = number[uint16](s, 1, 65535); return err }},
 	}
@@ -192,10 +194,21 @@ func putTable(c *Config, s string) error {
 
 func putMTU(c *Config, s string) error {
 	n, err := number[int](s, 0, 65535)
-	if err == nil && n != 0 && n < 1280 {
-		err = fmt.Errorf("%d is below 1280, the least that IPv6 allows; 0 lets the data plane choose", n)
+	if err == nil && n < 1280 {
+		err = fmt.Errorf("%d is below 1280, the least that IPv6 allows", n)
 	}
 	c.MTU = n
+	return err
+}
+
+// putPriority keeps our rules between local (0) and main (32766): below main they
+// would never be asked.
+func putPriority(c *Config, s string) error {
+	n, err := number[int](s, 1, 30000)
+	if err != nil {
+		err = fmt.Errorf("%w: our rules take 2000 priorities and stand before the main table (32766)", err)
+	}
+	c.RulePriority = n
 	return err
 }
 

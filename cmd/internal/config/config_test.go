@@ -30,7 +30,7 @@ func TestAnEmptyFileGivesTheDefaults(t *testing.T) {
 		want := Config{File: path, Policy: here + "/policy.yaml", StateDir: "/var/lib/yumen",
 			ControlSocket: "/run/yumen/control.sock", SignCert: here + "/sign.crt", SignKey: here + "/sign.key",
 			EncCert: here + "/enc.crt", EncKey: here + "/enc.key", KeyDeadline: 10 * time.Second,
-			Tun: "yumen0", Mark: 0x59750001, Table: 22901, IKEPort: 500, NATPort: 4500}
+			Tun: "yumen0", Mark: 0x59756d65, Table: 4950, RulePriority: 4950, MTU: 1500, IKEPort: 500, NATPort: 4500}
 		if *c != want {
 			t.Errorf("%q gave\n%+v, want\n%+v", text, *c, want)
 		}
@@ -54,6 +54,7 @@ manage_sysctl: true
 tun: tun7
 mark: 0x10
 table: 300
+rule_priority: 7
 mtu: 1400
 ike_port: 5500
 nat_port: 5501
@@ -66,7 +67,7 @@ nat_port: 5501
 	want := Config{File: path, Policy: here + "/p/other.yaml", StateDir: here + "/state", ControlSocket: "/tmp/c.sock",
 		SignCert: here + "/s.crt", SignKey: "/keys/s.key", EncCert: here + "/e.crt", EncKey: here + "/e.key",
 		PassphraseFile: here + "/pass", KeyDeadline: 3 * time.Second, LogJSON: true, LogLevel: slog.LevelDebug,
-		MetricsListen: "[::1]:9808", ManageSysctl: true, Tun: "tun7", Mark: 16, Table: 300, MTU: 1400,
+		MetricsListen: "[::1]:9808", ManageSysctl: true, Tun: "tun7", Mark: 16, Table: 300, RulePriority: 7, MTU: 1400,
 		IKEPort: 5500, NATPort: 5501}
 	if *c != want {
 		t.Errorf("got\n%+v, want\n%+v", *c, want)
@@ -100,6 +101,7 @@ manage_sysctl: "yes"
 tun: this-name-is-far-too-long
 mark: 0
 table: 254
+rule_priority: 32000
 ike_port: 70000
 `)
 	_, err := Load(path, Flags{"nat_port": "zero"})
@@ -108,8 +110,8 @@ ike_port: 70000
 	}
 	got := strings.Split(err.Error(), "\n")
 	want := []string{":1: policy: must not", ":2: control_socket: ", ":3: key_deadline: ", ":5: log.format: ",
-		":6: log.level: ", ":8: manage_sysctl: ", ":9: tun: ", ":10: mark: ", ":11: table: ", "YUMEN_MTU: mtu: ",
-		":12: ike_port: ", "--nat-port: nat_port: ", ":7: metrics_listen: "}
+		":6: log.level: ", ":8: manage_sysctl: ", ":9: tun: ", ":10: mark: ", ":11: table: ", ":12: rule_priority: ",
+		"YUMEN_MTU: mtu: ", ":13: ike_port: ", "--nat-port: nat_port: ", ":7: metrics_listen: "}
 	if len(got) != len(want) {
 		t.Errorf("%d faults, want %d", len(got), len(want))
 	}
