@@ -24,16 +24,28 @@ type group struct {
 // level finds what belongs to an address.
 type level[T any] struct{ sizes []size[T] }
 
-// size is all Nets of one size.
+// size is all Nets of one size. The first prefix stands beside the map, because
+// most often it is the only one: one Local for each Remote.
 type size[T any] struct {
 	span  number
-	exact map[number]T // prefixes, by first address
-	loose []loose[T]   // other ranges, by first address
+	one   *keyed[T]
+	exact map[number]T // further prefixes, by first address
+	loose []keyed[T]   // other ranges, by first address
 }
 
-type loose[T any] struct {
+type keyed[T any] struct {
 	first number
 	value T
+}
+
+// prefix returns the value of the prefix that holds a.
+func (s *size[T]) prefix(a number) (T, bool) {
+	first := a.and(s.span.not())
+	if s.one != nil && s.one.first == first {
+		return s.one.value, true
+	}
+	v, ok := s.exact[first]
+	return v, ok
 }
 
 // slot returns the value of n, and makes one if there is none.
@@ -41,7 +53,7 @@ func (l *level[T]) slot(n Net) *size[T] {
 	span := n.span()
 	i, ok := slices.BinarySearchFunc(l.sizes, span, func(s size[T], x number) int { return s.span.compare(x) })
 	if !ok {
-		l.sizes = slices.Insert(l.sizes, i, size[T]{span: span, exact: map[number]T{}})
+		l.sizes = slices.Insert(l.sizes, i, size[T]{span: span})
 	}
 	return &l.sizes[i]
 }
@@ -50,8 +62,7 @@ func (l *level[T]) slot(n Net) *size[T] {
 func (s *size[T]) get(n Net) (T, bool) {
 	first := numberOf(n.First)
 	if _, prefix := n.Prefix(); prefix {
-		v, ok := s.exact[first]
-		return v, ok
+		return s.prefix(first)
 	}
 	i, ok := s.search(first)
 	if !ok {
@@ -65,7 +76,14 @@ func (s *size[T]) get(n Net) (T, bool) {
 func (s *size[T]) put(n Net, v T) {
 	first := numberOf(n.First)
 	if _, prefix := n.Prefix(); prefix {
-		s.exact[first] = v
+		switch {
+		case s.one == nil || s.one.first == first:
+			s.one = &keyed[T]{first, v}
+		case s.exact == nil:
+			s.exact = map[number]T{first: v}
+		default:
+			s.exact[first] = v
+		}
 		return
 	}
 	i, ok := s.search(first)
@@ -73,16 +91,16 @@ func (s *size[T]) put(n Net, v T) {
 		s.loose[i].value = v
 		return
 	}
-	s.loose = slices.Insert(s.loose, i, loose[T]{first, v})
+	s.loose = slices.Insert(s.loose, i, keyed[T]{first, v})
 }
 
 func (s *size[T]) search(first number) (int, bool) {
-	return slices.BinarySearchFunc(s.loose, first, func(l loose[T], x number) int { return l.first.compare(x) })
+	return slices.BinarySearchFunc(s.loose, first, func(l keyed[T], x number) int { return l.first.compare(x) })
 }
 
 // near is the ranges that hold a: those of this size that begin at most that far
 // below it.
-func (s *size[T]) near(a number) []loose[T] {
+func (s *size[T]) near(a number) []keyed[T] {
 	if len(s.loose) == 0 {
 		return nil
 	}
@@ -145,7 +163,7 @@ func (s *SPD) remote(l *level[*level[[]int32]], q *query) int32 {
 	for i := range l.sizes {
 		size := &l.sizes[i]
 		best := none
-		if locals, ok := size.exact[q.remote.and(size.span.not())]; ok {
+		if locals, ok := size.prefix(q.remote); ok {
 			best = s.local(locals, q)
 		}
 		for _, r := range size.near(q.remote) {
@@ -162,7 +180,7 @@ func (s *SPD) local(l *level[[]int32], q *query) int32 {
 	for i := range l.sizes {
 		size := &l.sizes[i]
 		best := none
-		if list, ok := size.exact[q.local.and(size.span.not())]; ok {
+		if list, ok := size.prefix(q.local); ok {
 			best = s.first(list, q)
 		}
 		for _, r := range size.near(q.local) {
