@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+
+	"yumen/policy"
 )
 
 type flowKey struct {
@@ -115,7 +117,7 @@ func (d *decoder) openESP(m *Message, f *Flow, g datagram) (seq uint64, ok bool)
 		m.Session = a.session.view.Number
 		f.Opened++
 		d.describe(m, a, o)
-		d.icvLength(m, f, o)
+		d.icvLength(m, f, a, o)
 		return o.seq, true
 	}
 	m.Session = sas[len(sas)-1].session.view.Number
@@ -123,8 +125,13 @@ func (d *decoder) openESP(m *Message, f *Flow, g datagram) (seq uint64, ok bool)
 	return 0, false
 }
 
-func (d *decoder) icvLength(m *Message, f *Flow, o opened) {
-	m.ok("ICV", "%d bits", o.icv)
+func (d *decoder) icvLength(m *Message, f *Flow, a *sa, o opened) {
+	if a.suite == policy.SM4GCM128 {
+		m.ok("ICV", "GCM tag, %d bits", o.icv)
+		f.ICVBits = o.icv
+		return
+	}
+	m.ok("ICV", "HMAC-SM3, %d bits", o.icv)
 	switch {
 	case d.opts.ICVBits != 0 && o.icv != d.opts.ICVBits:
 		m.fail("ICV length", "expected %d bits, the packet has %d", d.opts.ICVBits, o.icv)

@@ -46,8 +46,8 @@ func (s *session) informational(m *Message, h wire.Header, g datagram) {
 			firstErr = err
 		}
 	}
-	if !s.last[5].ok && !s.last[6].ok {
-		m.unknown("HASH(1)", "M5 and M6 are missing, so the IV is not known")
+	if !s.last[6].ok {
+		m.unknown("HASH(1)", "M6 is missing or was not decrypted, so the IV is not known")
 		return
 	}
 	m.fail("HASH(1)", "does not decrypt to a payload list: %v", firstErr)

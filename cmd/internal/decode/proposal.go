@@ -3,6 +3,7 @@ package decode
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"yumen/ike/wire"
 	"yumen/policy"
@@ -37,8 +38,10 @@ func (s *session) phaseOneDeviations(m *Message, sa wire.SA) {
 		for _, t := range p.Transforms {
 			switch v, _ := attribute(t, attrIKECipher); v {
 			case 129:
-			case 127:
-				s.deviates(m, "SM4 number 127 (draft) in phase 1")
+			case 127: // beside 129 it is only an alternative
+				if !offersStandard(p) {
+					s.deviates(m, "SM4 number 127 (draft) in phase 1")
+				}
 			default:
 				s.deviates(m, fmt.Sprintf("phase-1 cipher %d (SM4-CBC: 129)", v))
 			}
@@ -58,6 +61,13 @@ func (s *session) phaseOneDeviations(m *Message, sa wire.SA) {
 			}
 		}
 	}
+}
+
+func offersStandard(p wire.Proposal) bool {
+	return slices.ContainsFunc(p.Transforms, func(t wire.Transform) bool {
+		v, _ := attribute(t, attrIKECipher)
+		return v == 129
+	})
 }
 
 // checkAnswer compares an answer with the offer by meaning: proposals may be

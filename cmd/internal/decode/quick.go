@@ -24,6 +24,7 @@ type exchange struct {
 	answered netip.AddrPort
 	verified [4]bool
 	made     bool
+	lost     bool // its first message is not in the capture
 }
 
 // quickBody is what QM1 or QM2 carried.
@@ -53,6 +54,13 @@ func (s *session) quick(m *Message, h wire.Header, g datagram) {
 		s.d.phaseTwo++
 		x = &exchange{starter: g.src}
 		s.exchanges[h.MessageID] = x
+	}
+	if !x.verified[1] && s.isFirst(h, cipher) {
+		*x = exchange{starter: g.src} // what came before it was forged, or noise
+	}
+	if x.lost {
+		m.unknown("HASH", "an earlier message of this exchange is missing from the capture")
+		return
 	}
 	n := x.place(g)
 	m.Name = fmt.Sprintf("QM%d", n)
@@ -117,7 +125,8 @@ func (s *session) openQuick(m *Message, x *exchange, p quickPart) {
 	ps, body, err := s.decrypt(m, p.h, p.cipher, p.iv)
 	if err != nil {
 		x.last[p.n].set16(p.cipher)
-		if p.n == 1 && orphan(p.h, body) {
+		if p.n == 1 && s.orphan(p.h, body) {
+			x.lost = true
 			m.Name = "QM2 or QM3"
 			m.unknown(name, "only the first block does not decrypt: an earlier message of this exchange is missing from the capture")
 			return
@@ -153,10 +162,10 @@ func (s *session) openQuick(m *Message, x *exchange, p quickPart) {
 	}
 }
 
-// orphan tells a message whose predecessors are not in the capture from one that
-// was altered: with a wrong IV only the first block, the start of the HASH
-// payload, is lost.
-func orphan(h wire.Header, plain []byte) bool {
+// orphan tells a message whose predecessors are not in the capture from a QM1
+// that was altered: with a wrong IV only the first block, the start of the HASH
+// payload, is lost, and what is left of the hash is no HASH_1.
+func (s *session) orphan(h wire.Header, plain []byte) bool {
 	const hash = 4 + 32
 	if h.Next != wire.TypeHash || len(plain) < hash || bytes.Equal(plain[:4], []byte{byte(wire.TypeSA), 0, 0, hash}) {
 		return false
@@ -164,13 +173,42 @@ func orphan(h wire.Header, plain []byte) bool {
 	if len(plain) == 48 && len(bytes.Trim(plain[hash:], "\x00")) == 0 {
 		return true // QM3: the hash and zeros
 	}
-	ps, _, err := wire.ParseBody(wire.TypeSA, plain[hash:])
+	ps, used, err := wire.ParseBody(wire.TypeSA, plain[hash:])
 	if err != nil {
 		return false
 	}
-	_, err = wire.ParseSA(ps[0].Body)
-	return err == nil
+	q, err := readQuick(append([]wire.Payload{{Type: wire.TypeHash}}, ps...))
+	// the last four bytes of the hash are untouched by the first two blocks
+	return err == nil && !s.hashFits(q, quickCheck{msgID: h.MessageID, got: plain[32:hash], rest: plain[hash : hash+used]})
 }
+
+// isFirst says whether a message verifies as QM1 of its exchange.
+func (s *session) isFirst(h wire.Header, cipher []byte) bool {
+	if !s.derived || !s.last[6].ok {
+		return false
+	}
+	ps, body, err := s.decrypt(&Message{}, h, cipher, gm.PhaseTwoIV(s.last[6].iv, h.MessageID))
+	if err != nil {
+		return false
+	}
+	q, err := readQuick(ps)
+	return err == nil && s.hashFits(q, quickCheck{msgID: h.MessageID, got: ps[0].Body, rest: body[4+len(ps[0].Body):]})
+}
+
+// hashFits says whether got is the end of HASH_1 in any form.
+func (s *session) hashFits(q *quickBody, c quickCheck) bool {
+	in := gm.QuickHash{MsgID: c.msgID, Ni: q.nonce, NonceOwn: q.nonce, Rest: c.rest, SA: q.saBody, IDci: q.idci, IDcr: q.idcr}
+	for form := range hashForms() {
+		want := gm.Hash1(s.keys, policy.HashForm(form), in)
+		if len(c.got) >= 4 && bytes.HasSuffix(want[:], c.got) {
+			return true
+		}
+	}
+	return false
+}
+
+// hashForms names the forms of HASH_1 and HASH_2 by policy.HashForm.
+func hashForms() []string { return []string{"rfc2409", "std-full", "std-body"} }
 
 // readQuick checks the run of payloads of QM1 and QM2 (RFC 2409 5.5).
 func readQuick(ps []wire.Payload) (*quickBody, error) {
@@ -237,8 +275,7 @@ func (s *session) quickHash(m *Message, x *exchange, c quickCheck) {
 	if c.n == 2 {
 		hash = gm.Hash2
 	}
-	forms := []string{"rfc2409", "std-full", "std-body"}
-	for form, text := range forms {
+	for form, text := range hashForms() {
 		want := hash(s.keys, policy.HashForm(form), q)
 		if bytes.Equal(want[:], c.got) {
 			m.ok(c.name, "form %s", text)
