@@ -14,17 +14,26 @@ import (
 
 // Secret is key material behind a pointer. The zero value is empty. Copies of a
 // Secret share the same bytes, so one Wipe empties them all.
-type Secret struct{ p *box }
+//
+// The pointer leads to another because fmt cannot call the methods of a Secret in
+// an unexported field: for a verb like %s it then prints what a pointer to a
+// struct points to, but of a pointer to a pointer only the address.
+type Secret struct{ p **box }
 
 type box struct{ b []byte }
+
+func hold(b []byte) Secret {
+	inner := &box{b}
+	return Secret{&inner}
+}
 
 const mask = "[secret]"
 
 // New copies b into a new box. The caller still owns, and should wipe, b.
-func New(b []byte) Secret { return Secret{&box{append([]byte(nil), b...)}} }
+func New(b []byte) Secret { return hold(append([]byte(nil), b...)) }
 
 // Take boxes b itself, without a copy: the caller must not use b afterwards.
-func Take(b []byte) Secret { return Secret{&box{b}} }
+func Take(b []byte) Secret { return hold(b) }
 
 // Bytes returns the bytes themselves, nil after Wipe. They must not be kept,
 // changed or printed.
@@ -32,7 +41,7 @@ func (s Secret) Bytes() []byte {
 	if s.p == nil {
 		return nil
 	}
-	return s.p.b
+	return (*s.p).b
 }
 
 // Len returns the number of bytes held; 0 after Wipe.
@@ -44,8 +53,8 @@ func (s Secret) Wipe() {
 	if s.p == nil {
 		return
 	}
-	clear(s.p.b)
-	s.p.b = nil
+	clear((*s.p).b)
+	(*s.p).b = nil
 }
 
 // Equal compares in constant time (for equal lengths).
