@@ -33,7 +33,9 @@ type Status struct {
 	Warnings     []string      `json:"warnings,omitempty"`
 	HalfOpen     int           `json:"half_open"`
 	Certificates []Certificate `json:"certificates"`
-	Peers        []Peer        `json:"peers"`
+	Peers        []string      `json:"peers"` // of the policy, in its order
+	Sessions     []Session     `json:"sessions"`
+	Tunnels      []Tunnel      `json:"tunnels"` // of the policy, in its order
 	Counters     Counters      `json:"counters"`
 }
 
@@ -45,17 +47,10 @@ type Certificate struct {
 	NotAfter time.Time `json:"not_after"`
 }
 
-// Peer is a peer of the policy with what runs to it. A peer without a name holds
-// sessions that are not known to belong to any.
-type Peer struct {
-	Name     string    `json:"name"`
-	Sessions []Session `json:"sessions,omitempty"`
-	Tunnels  []Tunnel  `json:"tunnels,omitempty"`
-}
-
 // Session is one ISAKMP SA.
 type Session struct {
-	State       string     `json:"state"` // connecting, established, closing
+	Peer        string     `json:"peer,omitempty"` // absent: nobody's yet
+	State       string     `json:"state"`          // connecting, established, closing
 	Initiator   bool       `json:"initiator"`
 	CookieI     string     `json:"cookie_i"`
 	CookieR     string     `json:"cookie_r"`
@@ -75,6 +70,7 @@ type Session struct {
 // Tunnel is one tunnel of the policy.
 type Tunnel struct {
 	Name        string     `json:"name"`
+	Peer        string     `json:"peer"`
 	State       string     `json:"state"` // down, connecting, up, stopped
 	Local       string     `json:"local"`
 	Remote      string     `json:"remote"`

@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,25 +35,32 @@ func WriteText(w io.Writer, s Status) error {
 		p.line("  %-4s '%s' serial %s, %s", c.Role, c.Subject, c.Serial, p.expiry(c.NotAfter))
 	}
 	for _, peer := range s.Peers {
-		p.peer(peer)
+		p.peer(s, peer)
+	}
+	for i, x := range s.Sessions {
+		if !slices.Contains(s.Peers, x.Peer) {
+			p.session("(unknown peer)", i+1, x)
+		}
 	}
 	_, err := io.WriteString(w, p.String())
 	return err
 }
 
-func (p *page) peer(peer Peer) {
-	name := peer.Name
-	if name == "" {
-		name = "(unknown peer)"
+func (p *page) peer(s Status, name string) {
+	seen := 0
+	for i, x := range s.Sessions {
+		if x.Peer == name {
+			p.session(name, i+1, x)
+			seen++
+		}
 	}
-	if len(peer.Sessions) == 0 {
+	if seen == 0 {
 		p.line("%s: no ISAKMP SA", name)
 	}
-	for i, s := range peer.Sessions {
-		p.session(name, i+1, s)
-	}
-	for _, t := range peer.Tunnels {
-		p.tunnel(t)
+	for _, t := range s.Tunnels {
+		if t.Peer == name {
+			p.tunnel(t)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ func sample() Status {
 	ago := func(d time.Duration) *time.Time { t := now.Add(-d); return &t }
 	in := func(d time.Duration) *time.Time { t := now.Add(d); return &t }
 	const day = 24 * time.Hour
-	up := Session{State: "established", Initiator: true, CookieI: "9f3a000000000fc1", CookieR: "41d000000000007e",
+	up := Session{Peer: "b", State: "established", Initiator: true, CookieI: "9f3a000000000fc1", CookieR: "41d000000000007e",
 		Local: "192.0.2.1:500", Remote: "198.51.100.7:500", LocalName: "C=CN, O=A, CN=gw1", RemoteName: "C=CN, O=B, CN=gw2",
 		Created: *ago(813 * time.Second), Established: ago(812 * time.Second), Rekey: in(22*time.Hour + 51*time.Minute),
 		Expires: in(23 * time.Hour), CertExpires: in(211 * day), NAT: "none", Deviations: []string{"SM4=127"}}
@@ -35,13 +35,13 @@ func sample() Status {
 		Version: "1.0", Site: "hq", Plane: "userspace", Now: now, Started: *ago(2*time.Hour + 3*time.Minute), HalfOpen: 1,
 		Clock: "2026-03-01 12:00 lies before 2026-06-01 00:00, when this program was built", Warnings: []string{"net.ipv4.ip_forward is 0"},
 		Certificates: []Certificate{{"sign", "C=CN, O=A, CN=gw1", "1f", *in(90 * day)}, {"enc", "C=CN, O=A, CN=gw1", "20", *ago(day)}},
-		Peers: []Peer{
-			{Name: "b", Sessions: []Session{up}, Tunnels: []Tunnel{
-				{Name: "net", State: "up", Local: "10.1.0.0/16", Remote: "10.2.0.0/16", Children: []Child{net, next}},
-				{Name: "lab", State: "connecting", Local: "10.8.0.0/16", Remote: "10.9.0.0/16",
-					LastFailure: "no-proposal", LastDetail: "peer refused", NextTry: in(30 * time.Second)}}},
-			{Name: "c", Tunnels: []Tunnel{{Name: "far", State: "stopped", Local: "0.0.0.0/0", Remote: "10.7.0.0/16", LastFailure: "operator"}}},
-			{Sessions: []Session{half}},
+		Peers:        []string{"b", "c"},
+		Sessions:     []Session{up, half},
+		Tunnels: []Tunnel{
+			{Name: "net", Peer: "b", State: "up", Local: "10.1.0.0/16", Remote: "10.2.0.0/16", Children: []Child{net, next}},
+			{Name: "lab", Peer: "b", State: "connecting", Local: "10.8.0.0/16", Remote: "10.9.0.0/16",
+				LastFailure: "no-proposal", LastDetail: "peer refused", NextTry: in(30 * time.Second)},
+			{Name: "far", Peer: "c", State: "stopped", Local: "0.0.0.0/0", Remote: "10.7.0.0/16", LastFailure: "operator"},
 		},
 	}
 }
