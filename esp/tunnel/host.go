@@ -22,7 +22,7 @@ func (p *Plane) apply() error {
 	if err := p.applyMTU(); err != nil {
 		return fmt.Errorf("apply policy: %w", err)
 	}
-	rules, err := planRules(p.zones, around, p.cfg.RulePriority, p.cfg.Mark)
+	rules, err := planRules(p.zones, p.extra, around, p.cfg)
 	if err == nil {
 		err = p.kernel.setRules(rules, p.cfg.Table, p.cfg.RulePriority)
 	}

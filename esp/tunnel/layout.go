@@ -15,16 +15,6 @@ type zone struct {
 	protocol              uint8
 	localPort, remotePort uint16
 	band                  int // of its explicit priority: 0 is the highest
-	order                 int // in the whole policy: 0 is first
-}
-
-// addresses says whether the zone is about addresses alone.
-func (z zone) addresses() bool { return z.protocol == 0 && z.localPort == 0 && z.remotePort == 0 }
-
-// overlaps says whether some packet belongs to both.
-func (z zone) overlaps(o zone) bool {
-	return z.local.Overlaps(o.local) && z.remote.Overlaps(o.remote) &&
-		(z.protocol == 0 || o.protocol == 0 || z.protocol == o.protocol)
 }
 
 // zonesOf cuts the rules, which are in order of precedence.
@@ -37,14 +27,14 @@ func zonesOf(rules []policy.Rule) []zone {
 	priorities = slices.Compact(priorities)
 	slices.Reverse(priorities)
 	var zones []zone
-	for i, r := range rules {
+	for _, r := range rules {
 		band := slices.Index(priorities, r.Priority)
 		for _, remote := range r.Selector.Remote.Prefixes() {
 			for _, local := range r.Selector.Local.Prefixes() {
 				zones = append(zones, zone{
 					action: r.Action, local: local, remote: remote, protocol: r.Selector.Protocol,
 					localPort: r.Selector.LocalPort, remotePort: r.Selector.RemotePort,
-					band: band, order: i,
+					band: band,
 				})
 			}
 		}

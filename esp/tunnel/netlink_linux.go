@@ -293,6 +293,8 @@ func netlinkRule(r rule, table, end int) netlink.Rule {
 		n.Goto, n.Type = end, nl.FR_ACT_GOTO
 	case lookupRule:
 		n.Table = table
+	case dropRule:
+		n.Type = unix.RTN_BLACKHOLE
 	}
 	if r.ownOnly {
 		n.IifName = "lo"

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,9 @@ func (c Config) withDefaults() Config {
 	c.Table = cmp.Or(c.Table, 4950)
 	c.RulePriority = cmp.Or(c.RulePriority, 4950)
 	c.NATPort = cmp.Or(c.NATPort, 4500)
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -76,6 +80,7 @@ type Plane struct {
 	spd     *policy.SPD
 	tunnels []string
 	zones   []zone
+	extra   []policy.RouteRule
 	table   *esp.Table
 	pairs   map[esp.ChildID]*pair
 	turn    uint64
@@ -266,16 +271,20 @@ func (p *Plane) SetPolicy(pol *policy.Policy) error {
 	if err != nil {
 		return fmt.Errorf("set policy: %w", err)
 	}
+	extra, err := pol.BypassRules()
+	if err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return errClosed
 	}
 	zones := zonesOf(spd.Rules())
-	if _, err := planRules(zones, surroundings{}, p.cfg.RulePriority, p.cfg.Mark); err != nil {
+	if _, err := planRules(zones, extra, surroundings{}, p.cfg); err != nil {
 		return fmt.Errorf("set policy: %w", err)
 	}
-	p.policy, p.spd, p.zones, p.tunnels = pol, spd, zones, nil
+	p.policy, p.spd, p.zones, p.extra, p.tunnels = pol, spd, zones, extra, nil
 	for _, t := range pol.Tunnels {
 		p.tunnels = append(p.tunnels, t.Name)
 	}

@@ -77,9 +77,10 @@ func planRoutes(zones []zone, s surroundings, mtu func(z zone) int) []route {
 type ruleKind uint8
 
 const (
-	endRule  ruleKind = iota // the place behind our rules
-	skipRule                 // go there
-	lookupRule
+	endRule    ruleKind = iota // the place behind our rules
+	skipRule                   // go there
+	lookupRule                 // in our table
+	dropRule                   // nowhere
 )
 
 // rule is one ip rule.
@@ -98,16 +99,15 @@ type rule struct {
 const ruleSpan = 2000
 
 // planRules says who looks up our table. In order: packets of our own sockets
-// pass; so does what the policy bypasses, but after any rule that takes precedence
-// over the bypass and shares packets with it; so does what this host sends from an
-// address that is in no selector (an administrator on an outside address must
-// reach us although 0.0.0.0/0 is protected); what this host sends else, and what
-// comes from a local selector, is looked up.
-func planRules(zones []zone, s surroundings, first int, mark uint32) ([]rule, error) {
+// pass; then the exceptions of the policy; then what this host sends from an
+// address that is in no selector passes (an administrator on an outside address
+// must reach us although 0.0.0.0/0 is protected); what this host sends else, and
+// what comes from a local selector, is looked up.
+func planRules(zones []zone, extra []policy.RouteRule, s surroundings, cfg Config) ([]rule, error) {
 	var out []rule
 	for _, v6 := range []bool{false, true} {
-		list := []rule{{kind: skipRule, mark: mark}}
-		list = append(list, exceptions(zones, v6)...)
+		list := []rule{{kind: skipRule, mark: cfg.Mark}}
+		list = append(list, exceptions(extra, v6)...)
 		list = append(list, lookups(zones, s, v6)...)
 		if len(list) == 1 {
 			continue
@@ -118,36 +118,30 @@ func planRules(zones []zone, s surroundings, first int, mark uint32) ([]rule, er
 		}
 		list = append(list, rule{kind: endRule})
 		for i := range list {
-			list[i].v6, list[i].priority = v6, first+i
+			list[i].v6, list[i].priority = v6, cfg.RulePriority+i
 		}
-		list[len(list)-1].priority = first + ruleSpan - 1
+		list[len(list)-1].priority = cfg.RulePriority + ruleSpan - 1
 		out = append(out, list...)
 	}
 	return out, nil
 }
 
-// exceptions are the bypass rules and what must stand above them.
-func exceptions(zones []zone, v6 bool) []rule {
+// exceptions are what the policy says besides the tunnels, in its order.
+func exceptions(list []policy.RouteRule, v6 bool) []rule {
 	var out []rule
-	for _, z := range zones {
-		if z.remote.Addr().Is6() != v6 {
+	for _, x := range list {
+		if x.Src.Addr().Is6() != v6 {
 			continue
 		}
 		r := rule{
-			from: z.local, to: z.remote, protocol: z.protocol,
-			localPort: z.localPort, remotePort: z.remotePort,
+			kind: dropRule, from: x.Src, to: x.Dst, protocol: x.Protocol,
+			localPort: x.SrcPort, remotePort: x.DstPort,
 		}
-		switch z.action {
+		switch x.Action {
 		case policy.Bypass:
 			r.kind = skipRule
 		case policy.Protect:
 			r.kind = lookupRule
-			shadows := func(o zone) bool { return o.action == policy.Bypass && o.order > z.order && z.overlaps(o) }
-			if !slices.ContainsFunc(zones, shadows) {
-				continue
-			}
-		default:
-			continue
 		}
 		out = append(out, r)
 	}
