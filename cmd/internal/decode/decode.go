@@ -148,7 +148,7 @@ func (d *decoder) upper(f frame, p ipPacket, pieces int) {
 	case protoESP:
 		d.esp(g, "ESP", short)
 	case protoUDP:
-		u, err := parseUDP(p.payload)
+		u, err := parseUDP(p.payload, short)
 		if len(p.payload) >= 4 && !ours(be16(p.payload), be16(p.payload[2:])) {
 			d.report.Ignored++
 			return

@@ -151,6 +151,7 @@ func TestWorkedExampleVerifiesWithBothKeys(t *testing.T) {
 		wantVerdict(t, r, c[0], c[1], Verified)
 	}
 	golden(t, "worked_example.txt", text(t, r))
+	golden(t, "worked_example.pcap", string(record(t, exampleFrames(t)...)))
 }
 
 func TestWithoutKeysEverythingInTheClearIsShown(t *testing.T) {
@@ -204,6 +205,6 @@ func golden(t *testing.T, file, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s differs (run with -update to rewrite):\n%s", path, got)
+		t.Errorf("%s differs (run with -update to rewrite):\n%q", path, got)
 	}
 }

@@ -179,11 +179,15 @@ type udp struct {
 	data     []byte
 }
 
-func parseUDP(b []byte) (udp, error) {
+// parseUDP takes what there is of a datagram that the capture cut short.
+func parseUDP(b []byte, short bool) (udp, error) {
 	if len(b) < 8 {
 		return udp{}, fmt.Errorf("UDP header cut to %d bytes", len(b))
 	}
 	n := int(binary.BigEndian.Uint16(b[4:]))
+	if short && n > len(b) {
+		n = len(b)
+	}
 	if n < 8 || n > len(b) {
 		return udp{}, fmt.Errorf("UDP length %d of %d bytes", n, len(b))
 	}
