@@ -233,7 +233,7 @@ func specialOf(f *Flow) special {
 	if linkScope(f.Local) {
 		out |= specialLocal
 	}
-	if f.Protocol == protocolUDP && f.HasPorts && dhcp(f.LocalPort, f.RemotePort) {
+	if f.Protocol == protocolUDP && f.HasPorts && dhcp(f) {
 		out |= specialDHCP
 	}
 	if f.Discovery {
@@ -242,13 +242,17 @@ func specialOf(f *Flow) special {
 	return out
 }
 
-func dhcp(a, b uint16) bool {
-	switch (uint32(a) << 16) | uint32(b) {
-	case dhcpServer<<16 | dhcpClient, dhcpClient<<16 | dhcpServer,
-		dhcp6Server<<16 | dhcp6Client, dhcp6Client<<16 | dhcp6Server:
-		return true
+// dhcpPorts is the ports of a client and a server.
+func dhcpPorts(v4 bool) (client, server uint16) {
+	if v4 {
+		return dhcpClient, dhcpServer
 	}
-	return false
+	return dhcp6Client, dhcp6Server
+}
+
+func dhcp(f *Flow) bool {
+	c, s := dhcpPorts(f.Local.Is4())
+	return f.LocalPort == c && f.RemotePort == s || f.LocalPort == s && f.RemotePort == c
 }
 
 func linkScope(a netip.Addr) bool {
@@ -265,18 +269,13 @@ func named(s Selector) special {
 	if s.Local.linkScope() {
 		out |= specialLocal
 	}
-	if s.Protocol == protocolUDP && (dhcpPort(s.LocalPort) || dhcpPort(s.RemotePort)) {
-		out |= specialDHCP
+	client, server := dhcpPorts(s.Local.Is4())
+	for _, p := range []uint16{s.LocalPort, s.RemotePort} {
+		if s.Protocol == protocolUDP && (p == client || p == server) {
+			out |= specialDHCP
+		}
 	}
 	return out
-}
-
-func dhcpPort(p uint16) bool {
-	switch p {
-	case dhcpServer, dhcpClient, dhcp6Client, dhcp6Server:
-		return true
-	}
-	return false
 }
 
 // linkScope reports whether n lies inside one of the special ranges.

@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // RouteRule is one routing rule (`ip rule`) that stands above the rule that
 // selects our routing table. The rules of a policy are taken in their order:
@@ -61,29 +64,11 @@ func (p *Policy) BypassRules() ([]RouteRule, error) {
 
 // routes lists routing rules for entries, which are in order and free of conflict.
 func (p *Policy) routes(entries []entry) ([]RouteRule, Errors) {
-	w := &routeWriter{policy: p, need: needed(entries), errs: p.leaks(entries)}
-	// What names link traffic wins over what is implied for it, and that over
-	// everything that does not name it. Cut to the link traffic, the former can
-	// stand first without taking anything else.
+	w := &routeWriter{policy: p, errs: p.leaks(entries)}
+	need := needed(entries)
+	w.link(entries, need)
 	for i, e := range entries {
-		if e.names == 0 || !w.need[i] {
-			continue
-		}
-		for _, l := range linkTraffic(e.Local.Is4()) {
-			if both, ok := l.meet(e.Selector); ok {
-				w.write(e, both, e.name)
-			}
-		}
-	}
-	for _, v4 := range []bool{true, false} {
-		for _, l := range linkTraffic(v4) {
-			if captured(entries, w.need, l) {
-				w.write(entry{action: Bypass, path: "rules"}, l, linkName)
-			}
-		}
-	}
-	for i, e := range entries {
-		if !w.need[i] {
+		if !need[i] {
 			continue
 		}
 		w.write(e, e.Selector, e.name)
@@ -92,6 +77,61 @@ func (p *Policy) routes(entries []entry) ([]RouteRule, Errors) {
 		}
 	}
 	return w.rules, w.errs
+}
+
+// link writes what concerns link traffic, before all else. What names it wins over
+// what is implied for it, and that over everything that does not name it. Cut to
+// the link traffic, the former can stand first without taking anything else.
+func (w *routeWriter) link(entries []entry, need []bool) {
+	traffic := append(linkTraffic(true), linkTraffic(false)...)
+	var open, wide []Selector // implied bypasses; explicit ones
+	for _, l := range traffic {
+		if captured(entries, need, l) {
+			open = append(open, l)
+		}
+	}
+	for _, e := range entries {
+		if e.action == Bypass {
+			wide = append(wide, e.Selector)
+		}
+	}
+	var catch []entry
+	for _, e := range entries {
+		if e.names == 0 || e.action != Bypass && !overlapsAny(e.Selector, open) && !overlapsAny(e.Selector, wide) {
+			continue
+		}
+		w.cut(e, traffic)
+		if e.action != Bypass && e.HasPorts() {
+			// Its fragments must not leave by what follows: the data plane decides.
+			// (Other ports between the same addresses then end there too.)
+			e.action, e.LocalPort, e.RemotePort = Protect, 0, 0
+			catch = append(catch, e)
+		}
+	}
+	for _, e := range catch {
+		w.cut(e, slices.DeleteFunc(slices.Clone(traffic), Selector.HasPorts))
+	}
+	for _, l := range open {
+		w.write(entry{action: Bypass, path: "rules"}, l, linkName)
+	}
+}
+
+// cut writes the part of e that is link traffic which e names.
+func (w *routeWriter) cut(e entry, traffic []Selector) {
+	for _, l := range traffic {
+		if both, ok := e.naming(l); ok {
+			w.write(e, both, e.name)
+		}
+	}
+}
+
+// naming is the part of link traffic l that e takes because it names it.
+func (e entry) naming(l Selector) (Selector, bool) {
+	both, ok := l.meet(e.Selector)
+	if l.HasPorts() {
+		return both, ok && e.names&specialDHCP != 0
+	}
+	return both, ok && e.names&named(both)&(specialRemote|specialLocal) != 0
 }
 
 // leaks finds each bypass that would take the fragments of a rule above it.
@@ -149,7 +189,7 @@ func overlapsAny(s Selector, others []Selector) bool {
 // carried reports whether one tunnel brings all packets of e to the data plane.
 func carried(entries []entry, e entry) bool {
 	for _, t := range entries {
-		if t.action == Protect && t.Remote.ContainsNet(e.Remote) && t.Local.ContainsNet(e.Local) {
+		if t.implied && t.Remote.ContainsNet(e.Remote) && t.Local.ContainsNet(e.Local) {
 			return true
 		}
 	}
@@ -163,7 +203,7 @@ func carried(entries []entry, e entry) bool {
 func captured(entries []entry, need []bool, l Selector) bool {
 	for i, e := range entries {
 		catches := e.action == Protect || e.action == Drop && need[i]
-		if !catches || e.names != 0 || !e.Overlaps(l) {
+		if _, ok := e.naming(l); ok || !catches || !e.Overlaps(l) {
 			continue
 		}
 		if !l.HasPorts() || e.Local == everything(e.Local.Is4()) {
@@ -199,10 +239,7 @@ func linkTraffic(v4 bool) []Selector {
 	for _, n := range linkRanges(v4) {
 		out = append(out, Selector{Local: all, Remote: n}, Selector{Local: n, Remote: all})
 	}
-	client, server := uint16(dhcpClient), uint16(dhcpServer)
-	if !v4 {
-		client, server = dhcp6Client, dhcp6Server
-	}
+	client, server := dhcpPorts(v4)
 	return append(out,
 		Selector{all, all, protocolUDP, client, server},
 		Selector{all, all, protocolUDP, server, client})
@@ -241,7 +278,6 @@ func (n Net) meet(m Net) Net {
 // routeWriter gathers routing rules and what could not be said.
 type routeWriter struct {
 	policy *Policy
-	need   []bool
 	rules  []RouteRule
 	errs   Errors
 }

@@ -35,6 +35,7 @@ type entry struct {
 	names    special // the special traffic that it names
 	name     string
 	via      string // name of the tunnel
+	implied  bool   // the tunnel's own
 	line     int
 	path     string
 }
@@ -102,7 +103,7 @@ func (p *Policy) entries() ([]entry, Errors) {
 	tunnels := make(map[string]int, len(p.Tunnels))
 	for i, t := range p.Tunnels {
 		tunnels[t.Name] = i
-		e := entry{Selector: t.Selector, action: Protect, tunnel: i, name: t.Name, via: t.Name,
+		e := entry{Selector: t.Selector, action: Protect, tunnel: i, name: t.Name, via: t.Name, implied: true,
 			line: at(p.source.tunnels, i), path: fmt.Sprintf("tunnels[%d]", i)}
 		out, errs = p.admit(out, errs, e)
 	}
@@ -113,6 +114,10 @@ func (p *Policy) entries() ([]entry, Errors) {
 			t, ok := tunnels[r.Tunnel]
 			if !ok {
 				errs = append(errs, p.fault(e, "tunnel %q is not defined; name one of tunnels", r.Tunnel))
+				continue
+			}
+			if whole := p.Tunnels[t].Selector; !r.Selector.Within(whole) {
+				errs = append(errs, p.fault(e, "the rule's selector (%s) is not inside the tunnel's (%s); narrow the rule or choose another tunnel", r.Selector, whole))
 				continue
 			}
 			e.tunnel, e.via = t, r.Tunnel

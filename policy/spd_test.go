@@ -69,7 +69,8 @@ func ofLink(first, last netip.Addr) bool {
 
 func isDHCP(f policy.Flow) bool {
 	pair := fmt.Sprint(f.LocalPort, f.RemotePort)
-	return f.Protocol == 17 && f.HasPorts && strings.Contains(",67 68,68 67,546 547,547 546,", ","+pair+",")
+	known := map[bool]string{true: ",67 68,68 67,", false: ",546 547,547 546,"}[f.Local.Is4()]
+	return f.Protocol == 17 && f.HasPorts && strings.Contains(known, ","+pair+",")
 }
 
 func isSpecial(f policy.Flow) bool {
@@ -86,8 +87,8 @@ func takes(s policy.Selector, f policy.Flow) bool {
 		return true
 	}
 	ports := fmt.Sprintf(",%d,%d,", s.LocalPort, s.RemotePort)
-	dhcpNamed := s.Protocol == 17 && (strings.Contains(ports, ",67,") || strings.Contains(ports, ",68,") ||
-		strings.Contains(ports, ",546,") || strings.Contains(ports, ",547,"))
+	names := map[bool][]string{true: {",67,", ",68,"}, false: {",546,", ",547,"}}[s.Local.Is4()]
+	dhcpNamed := s.Protocol == 17 && (strings.Contains(ports, names[0]) || strings.Contains(ports, names[1]))
 	return ofLink(f.Remote, f.Remote) && ofLink(s.Remote.First, s.Remote.Last) ||
 		ofLink(f.Local, f.Local) && ofLink(s.Local.First, s.Local.Last) || isDHCP(f) && dhcpNamed
 }
@@ -168,7 +169,24 @@ func (w world) selector() policy.Selector {
 	return s
 }
 
-func (w world) port() uint16 { return []uint16{0, 0, 22, 67, 68, 546}[w.IntN(6)] }
+// narrow draws a selector inside s.
+func (w world) narrow(s policy.Selector) policy.Selector {
+	for range 20 {
+		if n := w.net(s.Local.Is4()); s.Remote.ContainsNet(n) {
+			s.Remote = n
+			break
+		}
+	}
+	if s.Protocol == 0 && w.IntN(2) == 0 {
+		s.Protocol = 17
+	}
+	if s.Protocol == 17 && s.RemotePort == 0 {
+		s.RemotePort = w.port()
+	}
+	return s
+}
+
+func (w world) port() uint16 { return []uint16{0, 0, 22, 67, 68, 546, 547}[w.IntN(7)] }
 
 func (w world) flow(v4 bool) policy.Flow {
 	f := policy.Flow{Local: w.addr(v4), Remote: w.addr(v4), Protocol: []uint8{6, 17, 47, 58}[w.IntN(4)]}
@@ -196,7 +214,8 @@ func (w world) policy(t *testing.T) (*policy.Policy, *policy.SPD) {
 		default:
 			r := policy.Rule{Name: name, Action: policy.Action(w.IntN(2)), Selector: w.selector(), Priority: max(0, w.IntN(6)-3)}
 			if len(p.Tunnels) > 0 && w.IntN(3) == 0 {
-				r.Action, r.Tunnel = policy.Protect, p.Tunnels[w.IntN(len(p.Tunnels))].Name
+				t := p.Tunnels[w.IntN(len(p.Tunnels))]
+				r.Action, r.Tunnel, r.Selector = policy.Protect, t.Name, w.narrow(t.Selector)
 			}
 			next.Rules = append(p.Rules[:len(p.Rules):len(p.Rules)], r)
 		}
@@ -363,6 +382,7 @@ func TestCompileRefusesWhatItCannotUse(t *testing.T) {
 		"mixed families":             {policy.Policy{Tunnels: []policy.Tunnel{{Name: "a", Selector: selector(t, "10.0.0.1", "::1")}}}, "different families"},
 		"a port without protocol":    {policy.Policy{Tunnels: []policy.Tunnel{{Name: "a", Selector: withPort}}}, "needs a protocol"},
 		"an unknown tunnel":          {policy.Policy{Rules: []policy.Rule{{Action: policy.Protect, Tunnel: "x", Selector: ok}}}, `rules[0]: tunnel "x" is not defined`},
+		"a rule beside its tunnel":   {policy.Policy{Tunnels: []policy.Tunnel{{Name: "a", Selector: ok}}, Rules: []policy.Rule{{Action: policy.Protect, Tunnel: "a", Selector: ok.Reverse()}}}, "not inside the tunnel's"},
 		"twins":                      {policy.Policy{Tunnels: []policy.Tunnel{{Name: "a", Selector: ok}, {Name: "b", Selector: ok}}}, "tunnels[1]: takes the same packets as tunnels[0], and"},
 	} {
 		if _, err := policy.Compile(&c.p); err == nil || !strings.Contains(err.Error(), c.want) {
