@@ -108,12 +108,11 @@ type Half struct {
 	Last    *time.Time `json:"last,omitempty"`
 }
 
-// Counters are those that belong to no peer.
+// Counters are those that belong to no peer, by what became of a datagram of IKE
+// or of a packet of the data plane.
 type Counters struct {
-	Received     uint64 `json:"received"`
-	QueueDropped uint64 `json:"queue_dropped"`
-	ReadFailed   uint64 `json:"read_failed"`
-	SendFailed   uint64 `json:"send_failed"`
+	Datagrams map[string]uint64 `json:"datagrams"`
+	Packets   map[string]uint64 `json:"packets"`
 }
 
 // request names a tunnel.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,9 @@ import (
 // gateway can take its path.
 type Listener struct {
 	*net.UnixListener
-	lock *os.File
+	lock   *os.File
+	once   sync.Once
+	closed error
 }
 
 // ErrInUse says that another gateway runs behind the same socket.
@@ -40,13 +43,13 @@ func Listen(path string) (*Listener, error) {
 		lock.Close()
 		return nil, err
 	}
-	return &Listener{l, lock}, nil
+	return &Listener{UnixListener: l, lock: lock}, nil
 }
 
-// Close ends listening and removes the socket.
+// Close ends listening and removes the socket. It may be called again.
 func (l *Listener) Close() error {
-	err := l.UnixListener.Close()
-	return errors.Join(err, l.lock.Close())
+	l.once.Do(func() { l.closed = errors.Join(l.UnixListener.Close(), l.lock.Close()) })
+	return l.closed
 }
 
 // takeLock takes a lock that the kernel gives back when its holder dies. The file

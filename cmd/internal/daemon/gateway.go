@@ -1,0 +1,156 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"yumen/cmd/internal/config"
+	"yumen/cmd/internal/control"
+	"yumen/esp/tunnel"
+	"yumen/ike"
+	"yumen/ike/server"
+	"yumen/policy"
+)
+
+// gateway is a running gateway as its operators see it.
+type gateway struct {
+	plan    atomic.Pointer[Plan] // in force
+	server  *server.Server
+	plane   *tunnel.Plane
+	log     *slog.Logger
+	metrics *metrics
+	started time.Time
+}
+
+// bypass takes our own sockets out of the reach of our own rules.
+func bypass(mark uint32) server.Bypass {
+	return func(c syscall.RawConn) error { return tunnel.Bypass(c, mark) }
+}
+
+func planeConfig(c *config.Config) tunnel.Config {
+	return tunnel.Config{Name: c.Tun, MTU: c.MTU, Mark: c.Mark, Table: int(c.Table), RulePriority: c.RulePriority,
+		NATPort: c.NATPort, ManageSysctl: c.ManageSysctl}
+}
+
+// natWire is UDP 4500, which the data plane owns.
+type natWire struct{ plane *tunnel.Plane }
+
+func (w natWire) ReadIKE(buf []byte) (int, netip.AddrPort, netip.AddrPort, error) {
+	data, local, remote, err := w.plane.ReadIKE()
+	if err != nil {
+		// The plane ends this only when it is closed.
+		return 0, local, remote, errors.Join(net.ErrClosed, err)
+	}
+	return copy(buf, data), local, remote, nil
+}
+
+func (w natWire) WriteIKE(data []byte, local, remote netip.AddrPort) error {
+	return w.plane.WriteIKE(data, local, remote)
+}
+
+// read asks engine and data plane.
+func (g *gateway) read(ctx context.Context) (reading, error) {
+	p := g.plan.Load()
+	status, usage, err := g.server.Status(ctx)
+	if err != nil {
+		return reading{}, err
+	}
+	c := g.server.Counters()
+	return reading{
+		policy: p.Policy, own: p.Own, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
+		clock: implausible(time.Now(), p.build.Time, lastTime(p.Config.StateDir)),
+		plane: g.plane.Counters(),
+		server: map[string]uint64{"received": c.Received, "queue-dropped": c.QueueDropped,
+			"read-failed": c.ReadFailed, "send-failed": c.SendFailed},
+	}, nil
+}
+
+// Status answers `yumen status`.
+func (g *gateway) Status(ctx context.Context) (control.Status, error) {
+	r, err := g.read(ctx)
+	if err != nil {
+		return control.Status{}, err
+	}
+	s := describe(r, g.plan.Load().build.Version, time.Now())
+	s.Warnings = append(s.Warnings, g.plane.Warnings()...)
+	if err := g.plane.Trouble(); err != nil {
+		s.Warnings = append(s.Warnings, err.Error())
+	}
+	return s, nil
+}
+
+// Up answers `yumen up`.
+func (g *gateway) Up(ctx context.Context, name string) error {
+	return g.order(ctx, name, ike.Start{Tunnel: name})
+}
+
+// Down answers `yumen down`.
+func (g *gateway) Down(ctx context.Context, name string) error {
+	return g.order(ctx, name, ike.Stop{Tunnel: name})
+}
+
+func (g *gateway) order(ctx context.Context, name string, in ike.Input) error {
+	if err := hasTunnel(g.plan.Load().Policy, name); err != nil {
+		return err
+	}
+	g.log.Info("operator", "order", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", in), "ike.")), "tunnel", name)
+	return g.server.Do(ctx, in)
+}
+
+func hasTunnel(p *policy.Policy, name string) error {
+	var have []string
+	for _, t := range p.Tunnels {
+		if t.Name == name {
+			return nil
+		}
+		have = append(have, t.Name)
+	}
+	return fmt.Errorf("%w: %q; it has: %s", control.ErrUnknownTunnel, name, strings.Join(have, ", "))
+}
+
+// reload reads policy, certificates and revocation lists anew. On any fault the
+// gateway goes on with what it has.
+func (g *gateway) reload(ctx context.Context) error {
+	old := g.plan.Load()
+	p, err := Prepare(old.Config, old.build)
+	if err != nil {
+		return err
+	}
+	if err := g.server.Reload(ctx, p.engineConfig(), p.keys); err != nil {
+		return err
+	}
+	g.metrics.from(p.Policy)
+	g.plan.Store(p)
+	return nil
+}
+
+// keepAlive holds open the mappings of NAT devices on our side (RFC 3948 4): one
+// byte to each peer behind ours, every 20 seconds, unless told otherwise.
+func (g *gateway) keepAlive(ctx context.Context) {
+	status, _, err := g.server.Status(ctx)
+	if err != nil {
+		return
+	}
+	for _, s := range status.Sessions {
+		if s.State == "established" && behindNAT(s.NAT) {
+			if err := g.plane.WriteKeepalive(s.Local, s.Remote); err != nil {
+				g.log.Debug("keepalive", "peer", s.Peer, "error", err)
+			}
+		}
+	}
+}
+
+// behindNAT: with a forced encapsulation nobody knows what lies between.
+func behindNAT(nat string) bool { return nat == "local" || nat == "both" || nat == "forced" }
+
+// RemoveGuard takes away what a gateway of this configuration leaves behind so
+// that protected traffic is dropped.
+func RemoveGuard(cfg *config.Config) error { return tunnel.RemoveGuard(planeConfig(cfg)) }

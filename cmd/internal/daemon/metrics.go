@@ -1,0 +1,295 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"yumen/cmd/internal/selftest"
+	"yumen/esp"
+	"yumen/ike"
+	"yumen/policy"
+	"yumen/policy/trust"
+)
+
+const scrapeTime = 3 * time.Second
+
+// source is where a scrape reads; *gateway is one.
+type source interface {
+	read(ctx context.Context) (reading, error)
+}
+
+// reading is everything that a scrape and a status are made of.
+type reading struct {
+	policy   *policy.Policy
+	own      trust.Pair
+	started  time.Time
+	clock    string
+	selftest []selftest.Result
+	engine   ike.Status
+	usage    map[esp.ChildID]esp.Usage
+	server   map[string]uint64 // datagrams, by what became of them
+	plane    map[string]uint64 // packets, by what became of them
+}
+
+// metrics count events as they come and read everything else at the scrape.
+// Labels come from the policy: no peer on the wire can make a new series.
+type metrics struct {
+	registry     *prometheus.Registry
+	negotiations *prometheus.CounterVec
+	events       *prometheus.CounterVec
+	known        atomic.Pointer[map[string]bool] // names of peers
+	source       source
+
+	mu     sync.Mutex // guards what follows; taken once a scrape
+	totals map[string]esp.Usage
+	last   map[esp.ChildID]esp.Usage
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		negotiations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ipsec_negotiation_total",
+			Help: "Negotiations that ended, by outcome."}, []string{"peer", "phase", "role", "result", "reason"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ipsec_events_total",
+			Help: "Events other than ends of negotiations."}, []string{"event", "peer", "reason"}),
+		totals: map[string]esp.Usage{}, last: map[esp.ChildID]esp.Usage{},
+	}
+	m.registry.MustRegister(m.negotiations, m.events, m)
+	return m
+}
+
+// from makes the peers of p the ones that may be labels.
+func (m *metrics) from(p *policy.Policy) {
+	known := map[string]bool{}
+	for _, peer := range p.Peers {
+		known[peer.Name] = true
+	}
+	m.known.Store(&known)
+}
+
+// count counts one event, once. A peer that is only claimed is nobody yet.
+func (m *metrics) count(e ike.Event) {
+	peer := ""
+	if known := m.known.Load(); !e.Claimed && known != nil && (*known)[e.Peer] {
+		peer = e.Peer
+	}
+	phase, result := outcome(e.Kind)
+	if phase == "" {
+		m.events.WithLabelValues(eventName(e.Kind), peer, string(e.Reason)).Inc()
+		return
+	}
+	m.negotiations.WithLabelValues(peer, phase, roleName(e.Role), result, string(e.Reason)).Inc()
+}
+
+// outcome: which kinds end a negotiation, of which phase, and how.
+func outcome(k ike.EventKind) (phase, result string) {
+	switch k {
+	case ike.IKEUp:
+		return "1", "ok"
+	case ike.IKEFailed:
+		return "1", "failed"
+	case ike.ChildUp:
+		return "2", "ok"
+	case ike.ChildRekeyed:
+		return "2", "rekeyed"
+	case ike.ChildFailed:
+		return "2", "failed"
+	}
+	return "", ""
+}
+
+// handler serves /metrics.
+func (m *metrics) handler(log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4, Timeout: 2 * scrapeTime,
+	}))
+	return mux
+}
+
+// Describe sends nothing: which series there are follows from the policy.
+func (m *metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the gateway and writes its series.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	w := page{ch}
+	if m.source == nil {
+		w.gauge("ipsec_up", "1 while the gateway answers.", 0)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	r, err := m.source.read(ctx)
+	if err != nil {
+		w.gauge("ipsec_up", "1 while the gateway answers.", 0)
+		return
+	}
+	now := time.Now()
+	w.host(r, now)
+	w.sessions(r, now)
+	w.tunnels(r, now)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.add(r)
+	w.traffic(r, m.totals)
+}
+
+// add sums usage by tunnel, so that a counter does not fall when a child is
+// replaced. What passed between the last scrape and the end of a child is lost.
+func (m *metrics) add(r reading) {
+	last := map[esp.ChildID]esp.Usage{}
+	totals := map[string]esp.Usage{}
+	for _, t := range r.engine.Tunnels {
+		sum := m.totals[t.Name]
+		for _, c := range t.Children {
+			now, ok := r.usage[c.ID]
+			if !ok {
+				continue
+			}
+			before := m.last[c.ID]
+			sum.In = more(sum.In, now.In, before.In)
+			sum.Out = more(sum.Out, now.Out, before.Out)
+			sum.Replayed += now.Replayed - before.Replayed
+			sum.BadAuth += now.BadAuth - before.BadAuth
+			sum.BadSelector += now.BadSelector - before.BadSelector
+			last[c.ID] = now
+		}
+		totals[t.Name] = sum
+	}
+	m.totals, m.last = totals, last
+}
+
+func more(sum, now, before esp.Count) esp.Count {
+	return esp.Count{Bytes: sum.Bytes + now.Bytes - before.Bytes, Packets: sum.Packets + now.Packets - before.Packets}
+}
+
+// page writes series to a scrape.
+type page struct{ ch chan<- prometheus.Metric }
+
+func (w page) gauge(name, help string, v float64, labels ...string) {
+	w.write(prometheus.GaugeValue, name, help, v, labels)
+}
+
+func (w page) counter(name, help string, v uint64, labels ...string) {
+	w.write(prometheus.CounterValue, name, help, float64(v), labels)
+}
+
+// write takes labels as pairs of name and value.
+func (w page) write(kind prometheus.ValueType, name, help string, v float64, labels []string) {
+	var names, values []string
+	for i := 0; i+1 < len(labels); i += 2 {
+		names, values = append(names, labels[i]), append(values, labels[i+1])
+	}
+	w.ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, names, nil), kind, v, values...)
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (w page) host(r reading, now time.Time) {
+	w.gauge("ipsec_up", "1 while the gateway answers.", 1)
+	w.gauge("ipsec_uptime_seconds", "Time since the gateway started.", now.Sub(r.started).Seconds())
+	w.gauge("ipsec_clock_plausible", "1 unless the wall clock lies before a moment that has passed.", truth(r.clock == ""))
+	w.gauge("ipsec_half_open_ike_sas", "Responder sessions whose peer is not proven.", float64(r.engine.HalfOpen))
+	for role, c := range map[string]trust.Certificate{"sign": r.own.Sign, "enc": r.own.Enc} {
+		w.gauge("ipsec_certificate_expiry_seconds", "Time until one of our certificates expires.",
+			c.NotAfter.Sub(now).Seconds(), "role", role, "subject", c.Name)
+	}
+	for _, t := range r.selftest {
+		w.gauge("ipsec_selftest_ok", "1 for a self-test that passed at start.", truth(t.Err == nil), "test", t.Name)
+	}
+	for _, what := range slices.Sorted(maps.Keys(r.server)) {
+		w.counter("ipsec_ike_datagrams_total", "IKE datagrams at our sockets.", r.server[what], "result", what)
+	}
+	for _, what := range slices.Sorted(maps.Keys(r.plane)) {
+		w.counter("ipsec_dataplane_packets_total", "Packets of the data plane.", r.plane[what], "result", what)
+	}
+}
+
+// worth orders the states of sessions: the best one is the state of the peer.
+func worth() []string { return []string{"established", "closing", "connecting", "down"} }
+
+func (w page) sessions(r reading, now time.Time) {
+	up := 0
+	state := map[string]int{}
+	established := map[string]time.Time{}
+	for _, p := range r.policy.Peers {
+		state[p.Name] = len(worth()) - 1
+		w.gauge("ipsec_key_lifetime_limit_seconds", "Longest life of a key by policy.", p.IKELifetime.Seconds(),
+			"kind", "working", "peer", p.Name, "tunnel", "")
+	}
+	for _, s := range r.engine.Sessions {
+		if s.State == "established" {
+			up++
+		}
+		best, known := state[s.Peer]
+		if i := slices.Index(worth(), s.State); known && i >= 0 && i < best {
+			state[s.Peer] = i
+		}
+		if known && s.Established.After(established[s.Peer]) {
+			established[s.Peer] = s.Established
+		}
+	}
+	w.gauge("ipsec_ike_sas", "Established ISAKMP SAs.", float64(up))
+	for _, p := range r.policy.Peers {
+		for i, name := range worth() {
+			w.gauge("ipsec_ike_sa_state", "1 for the state of the best ISAKMP SA to a peer.", truth(i == state[p.Name]),
+				"peer", p.Name, "state", name)
+		}
+		if t := established[p.Name]; !t.IsZero() {
+			w.gauge("ipsec_key_age_seconds", "Age of the newest key.", now.Sub(t).Seconds(),
+				"kind", "working", "peer", p.Name, "tunnel", "")
+		}
+	}
+}
+
+func (w page) tunnels(r reading, now time.Time) {
+	for _, t := range r.policy.Tunnels {
+		w.gauge("ipsec_key_lifetime_limit_seconds", "Longest life of a key by policy.", t.Lifetime.Seconds(),
+			"kind", "session", "peer", t.Peer, "tunnel", t.Name)
+	}
+	for _, t := range r.engine.Tunnels {
+		for _, name := range []string{"down", "connecting", "up", "stopped"} {
+			w.gauge("ipsec_child_sa_state", "1 for the state of a tunnel.", truth(t.State == name),
+				"peer", t.Peer, "tunnel", t.Name, "state", name)
+		}
+		for i, c := range t.Children {
+			if c.ID != t.InUse || i >= len(t.Installed) {
+				continue
+			}
+			w.gauge("ipsec_key_age_seconds", "Age of the newest key.", now.Sub(t.Installed[i]).Seconds(),
+				"kind", "session", "peer", t.Peer, "tunnel", t.Name)
+			if u, ok := r.usage[c.ID]; ok {
+				w.gauge("ipsec_effective_mtu_bytes", "Largest inner packet.", float64(u.EffectiveMTU),
+					"peer", t.Peer, "tunnel", t.Name)
+			}
+		}
+	}
+}
+
+func (w page) traffic(r reading, totals map[string]esp.Usage) {
+	for _, t := range r.engine.Tunnels {
+		u := totals[t.Name]
+		for name, v := range map[string]uint64{
+			"ipsec_child_sa_bytes_in":  u.In.Bytes,
+			"ipsec_child_sa_bytes_out": u.Out.Bytes, "ipsec_child_sa_packets_in": u.In.Packets,
+			"ipsec_child_sa_packets_out": u.Out.Packets, "ipsec_child_sa_replay_drops_total": u.Replayed,
+			"ipsec_child_sa_auth_failures_total": u.BadAuth, "ipsec_child_sa_policy_mismatch_total": u.BadSelector,
+		} {
+			w.counter(name, "Inner traffic of a tunnel, over all its children.", v, "peer", t.Peer, "tunnel", t.Name)
+		}
+	}
+}

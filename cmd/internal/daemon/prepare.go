@@ -1,0 +1,147 @@
+// Package daemon builds a gateway and runs it: it reads everything first, then
+// touches the machine, then serves until it is told to stop. It is the only place
+// that logs and counts, and it refuses to know the protocol.
+package daemon
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"yumen/cmd/internal/config"
+	"yumen/cmd/internal/keys"
+	"yumen/cmd/internal/selftest"
+	"yumen/ike"
+	"yumen/ike/gm"
+	"yumen/policy"
+	"yumen/policy/secret"
+	"yumen/policy/trust"
+)
+
+// Plan is a gateway that has been read and checked whole, and has touched
+// nothing yet.
+type Plan struct {
+	Config    *config.Config
+	Policy    *policy.Policy
+	Own       trust.Pair
+	Clock     string // why the wall clock is implausible; empty: it is not
+	Selftests []selftest.Result
+
+	verifiers map[string]*trust.Verifier
+	keys      privateKeys
+	engine    *ike.Engine
+	build     Build
+}
+
+// Build says what this program is and when it was made.
+type Build struct {
+	Version string
+	Time    time.Time // zero: not known
+}
+
+// Prepare reads and checks everything that a gateway needs: self-test, keys,
+// certificates, policy, trust anchors, revocation lists. It changes nothing. The
+// error joins every fault.
+func Prepare(cfg *config.Config, build Build) (*Plan, error) {
+	p := &Plan{Config: cfg, build: build, Selftests: selftest.Run(rand.Reader)}
+	now := time.Now()
+	faults := []error{selftest.Err(p.Selftests)}
+	p.Clock = implausible(now, build.Time, lastTime(cfg.StateDir))
+	faults = append(faults, checkState(cfg.StateDir), p.loadKeys(now), p.loadPolicy())
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.engine, err = ike.NewEngine(p.engineConfig()); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Plan) engineConfig() ike.Config {
+	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Rand: rand.Reader}
+}
+
+func (p *Plan) loadKeys(now time.Time) error {
+	c := p.Config
+	passphrase, err := keys.Passphrase(c.PassphraseFile, "")
+	if err != nil {
+		return err
+	}
+	defer clear(passphrase)
+	own, private, err := keys.LoadPair(keys.CertKeyPaths{Cert: c.SignCert, Key: c.SignKey},
+		keys.CertKeyPaths{Cert: c.EncCert, Key: c.EncKey}, passphrase)
+	if err != nil {
+		return err
+	}
+	if err := trust.CheckOwnPair(own, now); err != nil {
+		return fmt.Errorf("own certificates %s and %s: %w (get new ones, or set the clock)", c.SignCert, c.EncCert, err)
+	}
+	p.Own, p.keys = own, privateKeys{private}
+	return nil
+}
+
+func (p *Plan) loadPolicy() error {
+	pol, err := policy.Load(p.Config.Policy)
+	if err != nil {
+		return err
+	}
+	p.Policy, p.verifiers = pol, map[string]*trust.Verifier{}
+	var faults []error
+	for _, peer := range pol.Peers {
+		v, err := verifier(pol, peer)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: peer %q: %w", p.Config.Policy, peer.Name, err))
+		}
+		p.verifiers[peer.Name] = v
+	}
+	return errors.Join(faults...)
+}
+
+func verifier(pol *policy.Policy, peer policy.Peer) (*trust.Verifier, error) {
+	anchor, err := readFile(pol.Resolve(peer.CA))
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w", err)
+	}
+	var crl []byte
+	if peer.CRL != "" {
+		if crl, err = readFile(pol.Resolve(peer.CRL)); err != nil {
+			return nil, fmt.Errorf("crl: %w", err)
+		}
+	}
+	v, err := trust.NewVerifier(peer, anchor, crl)
+	if err != nil {
+		return nil, fmt.Errorf("ca %s, crl %q: %w", peer.CA, peer.CRL, err)
+	}
+	return v, nil
+}
+
+// maxTrustFile bounds a bundle of anchors or a revocation list.
+const maxTrustFile = 16 << 20
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxTrustFile+1))
+	if err == nil && len(b) > maxTrustFile {
+		err = fmt.Errorf("%s: longer than %d bytes", path, maxTrustFile)
+	}
+	return b, err
+}
+
+// privateKeys are our two keys as the server asks for them.
+type privateKeys struct{ keys keys.Keys }
+
+func (k privateKeys) Sign(digest []byte) ([]byte, error) {
+	return gm.SignDigest(rand.Reader, k.keys.Sign, digest)
+}
+
+func (k privateKeys) Open(envelope []byte) (secret.Secret, error) {
+	return gm.OpenEnvelope(k.keys.Enc, envelope)
+}

@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	timeFile  = "last-time"
+	saveEvery = 5 * time.Minute
+)
+
+// oldest is a moment before which no clock of a host that runs this program can
+// be right, for builds that do not know their own time.
+func oldest() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+// openState makes the folder of our own state, for its owner alone, or refuses
+// one that others may write to.
+func openState(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("state_dir: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("state_dir: %w", err)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("state_dir: %s belongs to user %d: it must belong to the user of the gateway", dir, owner.Uid)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return fmt.Errorf("state_dir: %w", err)
+		}
+	}
+	return nil
+}
+
+// writeAtomic replaces a file so that a reader, or the next start after a power
+// cut, finds the old content or the new and nothing between.
+func writeAtomic(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// saveTime remembers that it was now, unless a later moment is remembered.
+func saveTime(dir string, now time.Time) error {
+	if lastTime(dir).After(now) {
+		return nil
+	}
+	return writeAtomic(filepath.Join(dir, timeFile), []byte(now.UTC().Format(time.RFC3339)+"\n"))
+}
+
+// lastTime is the last moment that a gateway with this state knew of; zero when
+// none is saved or what is saved is no time.
+func lastTime(dir string) time.Time {
+	b, err := os.ReadFile(filepath.Join(dir, timeFile))
+	if err != nil || len(b) > 64 {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, strings.TrimSpace(string(b)))
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// implausible says why a wall clock cannot be right: it lies before the program
+// was built, or before a moment that the gateway has already lived through. The
+// validity of certificates is then judged by a wrong clock.
+func implausible(now, built, last time.Time) string {
+	const form = "2006-01-02 15:04 UTC"
+	if built.IsZero() {
+		built = oldest()
+	}
+	switch {
+	case now.Before(built):
+		return fmt.Sprintf("%s lies before %s, when this program was made: set the clock", now.UTC().Format(form), built.UTC().Format(form))
+	case now.Before(last):
+		return fmt.Sprintf("%s lies before %s, when this gateway was last seen running: set the clock, or remove %s if that was wrong",
+			now.UTC().Format(form), last.UTC().Format(form), timeFile)
+	}
+	return ""
+}
+
+// checkState says whether run could use the state folder, without making it.
+func checkState(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("state_dir: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("state_dir: %s is not a folder", dir)
+	}
+	return nil
+}

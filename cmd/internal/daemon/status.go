@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"fmt"
+	"time"
+
+	"yumen/cmd/internal/control"
+	"yumen/esp"
+	"yumen/ike"
+	"yumen/policy"
+	"yumen/policy/trust"
+)
+
+// describe turns a reading into what the command line is told.
+func describe(r reading, version string, now time.Time) control.Status {
+	s := control.Status{
+		Version: version, Site: r.policy.Site, Plane: "userspace", Now: now, Started: r.started, Clock: r.clock,
+		HalfOpen: r.engine.HalfOpen, Sessions: []control.Session{}, Tunnels: []control.Tunnel{}, Peers: []string{},
+		Certificates: []control.Certificate{own("sign", r.own.Sign), own("enc", r.own.Enc)},
+		Counters:     control.Counters{Datagrams: r.server, Packets: r.plane},
+	}
+	for _, p := range r.policy.Peers {
+		s.Peers = append(s.Peers, p.Name)
+	}
+	for _, x := range r.engine.Sessions {
+		s.Sessions = append(s.Sessions, session(x))
+	}
+	selectors := map[string]policy.Selector{}
+	for _, t := range r.policy.Tunnels {
+		selectors[t.Name] = t.Selector
+	}
+	for _, t := range r.engine.Tunnels {
+		s.Tunnels = append(s.Tunnels, tunnelOf(t, selectors[t.Name], r.usage))
+	}
+	return s
+}
+
+func own(role string, c trust.Certificate) control.Certificate {
+	return control.Certificate{Role: role, Subject: c.Name, Serial: c.Serial, NotAfter: c.NotAfter}
+}
+
+// moment is nil for a time that there is none of.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func session(x ike.SessionStatus) control.Session {
+	return control.Session{
+		Peer: x.Peer, State: x.State, Initiator: x.Role == ike.Initiator,
+		CookieI: fmt.Sprintf("%x", x.CookieI[:]), CookieR: fmt.Sprintf("%x", x.CookieR[:]),
+		Local: x.Local.String(), Remote: x.Remote.String(), LocalName: x.LocalName, RemoteName: x.RemoteName,
+		Created: x.Created, Established: moment(x.Established), Rekey: moment(x.Rekey), Expires: moment(x.Expires),
+		CertExpires: moment(x.CertExpires), NAT: x.NAT, Deviations: x.Deviations,
+	}
+}
+
+func tunnelOf(t ike.TunnelStatus, sel policy.Selector, usage map[esp.ChildID]esp.Usage) control.Tunnel {
+	out := control.Tunnel{Name: t.Name, Peer: t.Peer, State: t.State, Local: side(sel.Local, sel.Protocol, sel.LocalPort),
+		Remote: side(sel.Remote, sel.Protocol, sel.RemotePort), LastFailure: string(t.LastFailure),
+		LastDetail: t.LastDetail, NextTry: moment(t.NextTry)}
+	for i, c := range t.Children {
+		u := usage[c.ID]
+		child := control.Child{
+			ID: uint64(c.ID), InUse: c.ID == t.InUse, Suite: c.Suite.Describe(c.ICVBits), ESN: c.ESN, Encap: c.Path.Encap,
+			Local:   side(c.Selector.Local, c.Selector.Protocol, c.Selector.LocalPort),
+			Remote:  side(c.Selector.Remote, c.Selector.Protocol, c.Selector.RemotePort),
+			Outside: fmt.Sprintf("%v > %v", c.Path.Local, c.Path.Remote), MTU: u.EffectiveMTU,
+			In: half(c.In.SPI, u.In, u.LastIn), Out: half(c.Out.SPI, u.Out, u.LastOut),
+			Replayed: u.Replayed, BadAuth: u.BadAuth, BadPolicy: u.BadSelector,
+		}
+		if i < len(t.Installed) && i < len(t.Expires) {
+			child.Installed, child.Expires = moment(t.Installed[i]), moment(t.Expires[i])
+		}
+		out.Children = append(out.Children, child)
+	}
+	return out
+}
+
+func half(spi esp.SPI, n esp.Count, last time.Time) control.Half {
+	return control.Half{SPI: fmt.Sprintf("%08x", uint32(spi)), Bytes: n.Bytes, Packets: n.Packets, Last: moment(last)}
+}
+
+// side writes 10.1.0.0/16, or 10.1.0.0/16[tcp/443] where protocol or port is given.
+func side(n policy.Net, protocol uint8, port uint16) string {
+	switch {
+	case protocol == 0 && port == 0:
+		return n.String()
+	case port == 0:
+		return fmt.Sprintf("%v[%s]", n, policy.ProtocolName(protocol))
+	}
+	return fmt.Sprintf("%v[%s/%d]", n, policy.ProtocolName(protocol), port)
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"yumen/cmd/internal/daemon"
+)
+
+// newCheckCommand is `yumen check`.
+func newCheckCommand(at *place) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check everything that run would refuse, without touching the machine",
+		Long: `Read configuration, policy, keys, certificates and revocation lists, run the
+self-test, and tell every fault that run would refuse, each with its place. Nothing
+is changed. Exit status 1 if there is any fault.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := at.load(c)
+			if err != nil {
+				return fmt.Errorf("not fit to run:\n%w", err)
+			}
+			plan, err := daemon.Prepare(cfg, buildInfo())
+			if err != nil {
+				return fmt.Errorf("not fit to run:\n%w", err)
+			}
+			printPlan(c, plan)
+			return nil
+		},
+	}
+	addSettings(c)
+	return c
+}
+
+func printPlan(c *cobra.Command, p *daemon.Plan) {
+	out := func(format string, args ...any) { fmt.Fprintf(c.OutOrStdout(), format+"\n", args...) }
+	out("%s: fit to run", p.Config.File)
+	if p.Clock != "" {
+		out("  CLOCK IMPLAUSIBLE: %s", p.Clock)
+	}
+	out("  policy %s: %d peers, %d tunnels, %d rules", p.Config.Policy, len(p.Policy.Peers), len(p.Policy.Tunnels), len(p.Policy.Rules))
+	out("  sign   '%s', until %s", p.Own.Sign.Name, p.Own.Sign.NotAfter.UTC().Format("2006-01-02 15:04 UTC"))
+	out("  enc    '%s', until %s", p.Own.Enc.Name, p.Own.Enc.NotAfter.UTC().Format("2006-01-02 15:04 UTC"))
+	var names []string
+	for _, t := range p.Selftests {
+		names = append(names, t.Name)
+	}
+	out("  self-test passed: %s", strings.Join(names, ", "))
+}
