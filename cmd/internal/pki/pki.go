@@ -77,8 +77,10 @@ func Root(random io.Reader, spec Spec, key crypto.Signer) ([]byte, error) {
 }
 
 // Issue makes a certificate (DER) for the public key. Its validity must lie
-// within the CA's own, since no verifier would accept the rest.
+// within the CA's own, since no verifier would accept the rest; X.509 counts
+// whole seconds.
 func (a *Authority) Issue(random io.Reader, spec Spec, pub crypto.PublicKey) ([]byte, error) {
+	spec.NotBefore, spec.NotAfter = spec.NotBefore.Truncate(time.Second), spec.NotAfter.Truncate(time.Second)
 	if spec.NotAfter.After(a.Cert.NotAfter) || spec.NotBefore.Before(a.Cert.NotBefore) {
 		return nil, fmt.Errorf("validity %s to %s is not within the CA's %s to %s: choose fewer days, --not-before or --not-after",
 			stamp(spec.NotBefore), stamp(spec.NotAfter), stamp(a.Cert.NotBefore), stamp(a.Cert.NotAfter))
