@@ -263,7 +263,7 @@ func (r *reader) rule(n *node, path string, p *Policy, seen names) Rule {
 		by.fault("is missing; a protect rule names one of tunnels")
 	case out.Action == Protect && !ok:
 		by.fault("tunnel %q is not defined; name one of tunnels", out.Tunnel)
-	case out.Action == Protect && out.Selector.check() == nil && !out.Selector.Within(t.Selector):
+	case out.Action == Protect && out.Selector.check() == nil && t.Selector.check() == nil && !out.Selector.Within(t.Selector):
 		by.fault("the rule's selector (%s) is not inside the tunnel's (%s); narrow the rule or choose another tunnel", out.Selector, t.Selector)
 	case out.Action != Protect && by.here:
 		by.fault("only a protect rule names a tunnel; remove it")
