@@ -1,0 +1,183 @@
+package lab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"yumen/ike"
+)
+
+// Gateway is one engine with its keys, its data plane and its place in the net.
+type Gateway struct {
+	Site
+	// Engine is the engine that runs now; Restart replaces it.
+	Engine *ike.Engine
+	// Plane is the data plane.
+	Plane *Plane
+	// Refuse, when set, makes an effect fail by answering an error.
+	Refuse func(ike.Effect) error
+	// Told is called with every event, when set.
+	Told func(ike.Event)
+	// Keys counts private-key operations that were asked for.
+	Keys int
+
+	lab    *Lab
+	seed   uint64
+	starts int // how often it was started
+	random source
+	wake   uint64 // number of the alarm that counts
+	nat    natTable
+}
+
+// Config is what the engine works from.
+func (g *Gateway) Config() ike.Config {
+	p := g.Policy
+	return ike.Config{Policy: &p, Own: g.Own.Pair, Verifiers: g.verifiers(), Rand: g.random}
+}
+
+// Restart begins anew with an empty engine and an empty data plane, as after a
+// loss of power: nobody is told. Its configuration is that of Site.
+func (g *Gateway) Restart() {
+	g.starts++
+	g.random = newSource(g.seed, fmt.Sprintf("%s %d", g.Name, g.starts))
+	g.Engine = must(ike.NewEngine(g.Config()))
+	g.Plane = newPlane(g)
+	g.wake++
+	g.later(0, func() { g.Feed(ike.Tick{}) })
+}
+
+// later plans do unless the gateway is restarted before.
+func (g *Gateway) later(d time.Duration, do func()) {
+	born := g.starts
+	g.lab.After(d, func() {
+		if g.starts == born {
+			do()
+		}
+	})
+}
+
+// Feed gives the engine one input and carries out what follows: effects first,
+// then packets, then events.
+func (g *Gateway) Feed(in ike.Input) ike.Output {
+	out := g.Engine.Step(g.lab.now, in)
+	failed := g.carryOut(out.Effects)
+	if failed == nil {
+		for _, d := range out.Packets {
+			g.lab.send(g, d)
+		}
+	}
+	for _, v := range out.Events {
+		g.lab.Story.event(g, v)
+		if g.Told != nil {
+			g.Told(v)
+		}
+	}
+	g.wakeAt(out.Wake)
+	for _, next := range failed {
+		g.Feed(next)
+	}
+	return out
+}
+
+// wakeAt plans the next Tick; an earlier plan is void.
+func (g *Gateway) wakeAt(at time.Time) {
+	g.wake++
+	if at.IsZero() {
+		return
+	}
+	number := g.wake
+	g.later(max(0, at.Sub(g.lab.now)), func() {
+		if g.wake == number {
+			g.Feed(ike.Tick{})
+		}
+	})
+}
+
+// carryOut carries out effects in order. When one fails those before it are
+// undone and those behind it dropped; the inputs that tell the engine so are
+// returned.
+func (g *Gateway) carryOut(effects []ike.Effect) (failed []ike.Input) {
+	var undo []func()
+	for i, f := range effects {
+		back, err := g.apply(f)
+		if err == nil {
+			undo = append(undo, back)
+			continue
+		}
+		for j := len(undo) - 1; j >= 0; j-- {
+			undo[j]()
+		}
+		failed = []ike.Input{ike.Failed{Effect: f, Err: err}}
+		for _, rest := range effects[i+1:] {
+			switch rest := rest.(type) {
+			case ike.PrivateOp:
+				failed = append(failed, ike.PrivateDone{ID: rest.ID, Err: errDropped})
+			case ike.Resolve:
+				failed = append(failed, ike.Resolved{Peer: rest.Peer, Attempt: rest.Attempt, Err: errDropped})
+			}
+		}
+		return failed
+	}
+	return nil
+}
+
+var errDropped = errors.New("not begun, because the step failed")
+
+func (g *Gateway) apply(f ike.Effect) (undo func(), err error) {
+	g.lab.Story.effect(g, f)
+	if g.Refuse != nil {
+		if err := g.Refuse(f); err != nil {
+			g.lab.Story.line(g, "!", "refused: %v", err)
+			return nil, err
+		}
+	}
+	switch f := f.(type) {
+	case ike.Install:
+		return g.Plane.install(f), nil
+	case ike.Use:
+		return g.Plane.use(f.Child), nil
+	case ike.Rebind:
+		return g.Plane.rebind(f), nil
+	case ike.Remove:
+		return g.Plane.remove(f.Child), nil
+	case ike.Resolve:
+		g.resolve(f)
+	case ike.PrivateOp:
+		g.private(f)
+	default:
+		g.lab.fault("%s: unknown effect %T", g.Name, f)
+	}
+	return func() {}, nil
+}
+
+func (g *Gateway) resolve(f ike.Resolve) {
+	answer := ike.Resolved{Peer: f.Peer, Attempt: f.Attempt, Local: g.Addr}
+	for _, p := range g.Policy.Peers {
+		switch {
+		case p.Name != f.Peer:
+		case p.Remote.Addr.IsValid():
+			answer.Remote = []netip.Addr{p.Remote.Addr}
+		default:
+			answer.Remote = g.lab.Names[p.Remote.FQDN]
+		}
+	}
+	if len(answer.Remote) == 0 {
+		answer.Err = errors.New("no such name")
+	}
+	g.later(0, func() { g.Feed(answer) })
+}
+
+// private answers a private-key operation, at once or when the card is ready.
+func (g *Gateway) private(f ike.PrivateOp) {
+	g.Keys++
+	f.Envelope, f.Digest = bytes.Clone(f.Envelope), bytes.Clone(f.Digest)
+	var wait time.Duration
+	if g.lab.KeyDelay != nil {
+		wait = g.lab.KeyDelay()
+	}
+	answer := g.Own.do(f, g.random)
+	g.later(wait, func() { g.Feed(answer) })
+}

@@ -1,0 +1,133 @@
+package lab
+
+import (
+	"bytes"
+	"net/netip"
+	"time"
+
+	"yumen/esp"
+	"yumen/ike"
+)
+
+// Packet is one packet on its way: ISAKMP, or the shadow of an ESP packet, of
+// which only the SPI exists.
+type Packet struct {
+	From, To         string // names of gateways; To is empty when nobody has the address
+	Source, Dest     netip.AddrPort
+	Data             []byte // ISAKMP
+	SPI              esp.SPI
+	Label            string // "main 1" to "main 6", "quick 1" to "quick 3", "info", "esp"
+	Again            bool   // the same bytes were sent before
+	Delay            time.Duration
+	encrypted, clear string
+}
+
+// Lost, Twice and Late are what hooks answer most.
+func Lost(Packet) []Packet    { return nil }
+func Twice(p Packet) []Packet { return []Packet{p, p} }
+func Late(d time.Duration) func(Packet) []Packet {
+	return func(p Packet) []Packet {
+		p.Delay += d
+		return []Packet{p}
+	}
+}
+
+// send puts a datagram of g on the wire.
+func (l *Lab) send(g *Gateway, d ike.Datagram) {
+	p := Packet{From: g.Name, Source: d.Local, Dest: d.Remote, Data: bytes.Clone(d.Data)}
+	if !p.Source.Addr().IsValid() || p.Source.Addr().IsUnspecified() {
+		p.Source = netip.AddrPortFrom(g.Addr, d.Local.Port())
+	}
+	l.seen.label(&p, l.owners())
+	l.carry(g, p)
+}
+
+// carry takes p through the NAT of its sender and the hook to where it goes.
+func (l *Lab) carry(g *Gateway, p Packet) {
+	if g.Public.IsValid() {
+		p.Source = g.nat.out(g.Public, p.Source, p.Dest)
+	}
+	if to := l.holder(p.Dest.Addr()); to != nil {
+		p.To = to.Name
+	}
+	on := []Packet{p}
+	if l.Hook != nil {
+		on = l.Hook(p)
+	}
+	l.Story.packet(g, p, on)
+	for _, x := range on {
+		l.After(x.Delay, func() { l.arrive(x) })
+	}
+}
+
+// Inject lets a packet of an attacker arrive now. Source and Dest say all.
+func (l *Lab) Inject(source, dest netip.AddrPort, data []byte) {
+	l.arrive(Packet{Source: source, Dest: dest, Data: bytes.Clone(data)})
+}
+
+func (l *Lab) holder(a netip.Addr) *Gateway {
+	for _, g := range l.gateways {
+		if g.Public == a || !g.Public.IsValid() && g.Addr == a {
+			return g
+		}
+	}
+	return nil
+}
+
+func (l *Lab) arrive(p Packet) {
+	to := l.holder(p.Dest.Addr())
+	if to == nil {
+		return
+	}
+	if to.Public.IsValid() {
+		inside, ok := to.nat.in(p.Dest, p.Source)
+		if !ok {
+			return
+		}
+		p.Dest = inside
+	}
+	if p.Data == nil {
+		to.Plane.arrive(p)
+		return
+	}
+	to.Feed(ike.Datagram{Local: p.Dest, Remote: p.Source, Data: bytes.Clone(p.Data)})
+}
+
+// owners maps the addresses that others see to the identities behind them.
+func (l *Lab) owners() []*Gateway { return l.gateways }
+
+// natTable is a NAT in front of one gateway: each inside socket and each
+// destination address has one outside port, and only that destination gets in.
+type natTable struct {
+	ports map[natKey]uint16
+	back  map[uint16]natKey
+	next  uint16
+}
+
+type natKey struct {
+	inside netip.AddrPort
+	dest   netip.Addr
+}
+
+func (n *natTable) out(public netip.Addr, source, dest netip.AddrPort) netip.AddrPort {
+	if n.ports == nil {
+		n.ports, n.back = map[natKey]uint16{}, map[uint16]natKey{}
+		n.next = max(n.next, 20000)
+	}
+	k := natKey{source, dest.Addr()}
+	port, ok := n.ports[k]
+	if !ok {
+		n.next++
+		port = n.next
+		n.ports[k], n.back[port] = port, k
+	}
+	return netip.AddrPortFrom(public, port)
+}
+
+func (n *natTable) in(dest, source netip.AddrPort) (netip.AddrPort, bool) {
+	k, ok := n.back[dest.Port()]
+	return k.inside, ok && k.dest == source.Addr()
+}
+
+// ForgetNAT makes the NAT in front of g forget its mappings, as a reboot does.
+func (g *Gateway) ForgetNAT() { g.nat.ports, g.nat.back = nil, nil }

@@ -1,0 +1,109 @@
+package lab
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"yumen/policy"
+	"yumen/policy/trust"
+)
+
+// Site describes one gateway of a lab.
+type Site struct {
+	Name      string // short: it stands before each line of a transcript
+	Addr      netip.Addr
+	Public    netip.Addr // valid: the site is behind a NAT that shows this address
+	Own       *Identity
+	Anchor    []byte // PEM, for every peer
+	CRL       []byte // nil: no revocation check
+	Policy    policy.Policy
+	Verifiers map[string]*trust.Verifier // nil: made from Anchor and CRL
+}
+
+// verifiers makes what the engine judges peers with.
+func (s *Site) verifiers() map[string]*trust.Verifier {
+	if s.Verifiers != nil {
+		return s.Verifiers
+	}
+	vs := map[string]*trust.Verifier{}
+	for _, p := range s.Policy.Peers {
+		vs[p.Name] = must(trust.NewVerifier(p, s.Anchor, s.CRL))
+	}
+	return vs
+}
+
+// Clone returns a copy that can be changed without changing s. Verifiers are
+// dropped: they hang on what is about to change.
+func (s Site) Clone() Site {
+	s.Verifiers = nil
+	s.Policy.Peers = slices.Clone(s.Policy.Peers)
+	s.Policy.Tunnels = slices.Clone(s.Policy.Tunnels)
+	for i := range s.Policy.Tunnels {
+		s.Policy.Tunnels[i].Suites = slices.Clone(s.Policy.Tunnels[i].Suites)
+	}
+	return s
+}
+
+// Prepared returns s with its verifiers made, for many labs of one policy.
+func (s Site) Prepared() Site {
+	s.Verifiers = maps.Clone(s.verifiers())
+	return s
+}
+
+// Peer is the only peer of a site with one; Tunnel is its first tunnel.
+func (s *Site) Peer() *policy.Peer     { return &s.Policy.Peers[0] }
+func (s *Site) Tunnel() *policy.Tunnel { return &s.Policy.Tunnels[0] }
+
+// Names of the two sites of a Pair.
+const (
+	SubjectI = "CN=gw-i,O=Example,C=CN"
+	SubjectR = "CN=gw-r,O=Example,C=CN"
+)
+
+// Members are the identities that Pair uses, made once by NewMembers.
+type Members struct {
+	Root     *Authority
+	I, R     *Identity
+	Third    *Identity // a legitimate member who is nobody's peer here
+	Stranger *Identity // gw-i by another authority
+	Foreign  *Authority
+}
+
+// NewMembers issues the identities of a small world.
+func NewMembers() *Members {
+	m := &Members{Root: NewAuthority("root"), Foreign: NewAuthority("foreign")}
+	m.I = m.Root.Issue(SubjectI, Validity{})
+	m.R = m.Root.Issue(SubjectR, Validity{})
+	m.Third = m.Root.Issue("CN=gw-t,O=Example,C=CN", Validity{})
+	m.Stranger = m.Foreign.Issue(SubjectI, Validity{})
+	return m
+}
+
+// Pair describes two gateways, i and r, with the tunnel office between them. i
+// starts it at once, r only answers.
+func (m *Members) Pair() (i, r Site) {
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	left, right := netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.2.0.0/16")
+	site := func(name string, own *Identity, at, peer netip.Addr, subject string) Site {
+		other := "r"
+		if name == "r" {
+			other = "i"
+		}
+		sel := policy.Selector{Local: policy.NetOf(left), Remote: policy.NetOf(right)}
+		start := policy.StartNow
+		if name == "r" {
+			sel, start = sel.Reverse(), policy.StartNone
+		}
+		return Site{Name: name, Addr: at, Own: own, Anchor: m.Root.PEM(), Policy: policy.Policy{
+			Site: name,
+			Peers: []policy.Peer{{Name: other, Remote: policy.Remote{Addr: peer}, CA: "ca.crt",
+				Identity: policy.Identity{Subject: subject}, ClockSkew: 5 * time.Minute, IKELifetime: 24 * time.Hour}},
+			Tunnels: []policy.Tunnel{{Name: "office", Peer: other, Selector: sel,
+				Suites: []policy.Suite{policy.SM4CBCHMACSM3}, ICVBits: 96, Start: start,
+				Lifetime: time.Hour, Window: 1024, Outer: policy.Outer{DSCP: policy.CopyDSCP}}},
+		}}
+	}
+	return site("i", m.I, a, b, SubjectR), site("r", m.R, b, a, SubjectI)
+}
