@@ -50,17 +50,17 @@ func (r *reader) policy(root *node) *Policy {
 	o := r.object(root, "")
 	p := &Policy{source: source{file: r.file}}
 	o.need("site", "give this site a name").name(&p.Site)
-	peers := newNames(r)
+	peers := newNames()
 	for i, n := range o.need("peers", "list at least one peer").list() {
 		path := fmt.Sprintf("peers[%d]", i)
 		p.Peers = append(p.Peers, r.peer(n, path, peers))
 	}
-	tunnels := newNames(r)
+	tunnels := newNames()
 	for i, n := range o.need("tunnels", "list at least one tunnel").list() {
 		p.source.tunnels = append(p.source.tunnels, n.line)
 		p.Tunnels = append(p.Tunnels, r.tunnel(n, fmt.Sprintf("tunnels[%d]", i), p, tunnels))
 	}
-	rules := newNames(r)
+	rules := newNames()
 	for i, n := range o.get("rules").list() {
 		p.source.rules = append(p.source.rules, n.line)
 		p.Rules = append(p.Rules, r.rule(n, fmt.Sprintf("rules[%d]", i), p, rules))
@@ -72,7 +72,7 @@ func (r *reader) policy(root *node) *Policy {
 // names finds names given twice.
 type names struct{ lines map[string]int }
 
-func newNames(*reader) names { return names{make(map[string]int)} }
+func newNames() names { return names{make(map[string]int)} }
 
 // name reads a name: it becomes a label of metrics and an argument of commands.
 func (f field) name(dst *string) {
