@@ -77,6 +77,7 @@ func (c *child) make(x *exchange, pick chosen) {
 		c.Path.Remote = netip.AddrPortFrom(s.remote.Addr(), 0)
 	}
 	c.Limits = limits(t, pick.x.life, c.ours)
+	x.theirLife = seconds(pick.x.life.seconds)
 }
 
 // limits are the lower of ours and the peer's; the end that started the child
@@ -116,8 +117,15 @@ func (c *child) install() {
 func (c *child) confirm() {
 	x := c.exchange
 	c.use()
-	if x != nil {
-		x.settle()
+	if x == nil {
+		return
+	}
+	x.settle()
+	if x.role == Responder && x.theirLife > c.Limits.HardTime {
+		x.s.notify(wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoESP, Type: wire.ResponderLifetime,
+			SPI: spiBytes(c.In.SPI), Data: wire.AppendAttributes(nil, []wire.Attribute{
+				wire.Short(attrSALifeType, lifeSeconds),
+				number(attrSALifetime, uint64(c.Limits.HardTime/time.Second))})})
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 	PeerDead               // dead peer detection gave up
 	NATFound               // NAT detection found a NAT; Detail says on which side
 	Retrying               // a peer will be tried again; Detail says when
+	PeerMoved              // a peer behind a NAT has another address
 	KeyOpFailed            // a private-key operation failed or the device is gone
 	eventKinds
 )

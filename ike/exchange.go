@@ -102,10 +102,11 @@ func (s *session) protectedNotice(d Datagram, h wire.Header) {
 		s.drop(RateLimited, "message IDs are used up")
 		return
 	}
+	s.heardFrom(d)
 	for _, p := range ps {
 		switch p.Type {
 		case wire.TypeNotify:
-			s.notified(p.Body, h)
+			s.notified(p.Body, h, d)
 		case wire.TypeDelete:
 			s.deleted(p.Body)
 		}
@@ -172,18 +173,29 @@ func (s *session) verdict(d Datagram, h wire.Header) {
 	s.drop(BadHash, "informational does not verify")
 }
 
-// notified acts on an authentic notification.
-func (s *session) notified(body []byte, h wire.Header) {
+// notified acts on an authentic notification. Dead peer detection is not told:
+// it says nothing for months.
+func (s *session) notified(body []byte, h wire.Header, d Datagram) {
 	n, err := wire.ParseNotification(body)
 	if err != nil {
 		s.drop(Malformed, err.Error())
 		return
 	}
+	switch n.Type {
+	case wire.RUThere:
+		n.Type = wire.RUThereAck
+		s.inform(wire.Payload{Type: wire.TypeNotify, Body: n.Append(nil)})
+		return
+	case wire.RUThereAck:
+		s.arrived(d.Remote)
+		return
+	}
 	s.tellNotify(n, NotifyIn)
 	switch {
-	case n.Type == wire.RUThere:
-		n.Type = wire.RUThereAck
-		s.notify(n)
+	case n.Type == wire.InitialContact:
+		s.initialContact()
+	case n.Type == wire.ResponderLifetime:
+		s.responderLifetime(n)
 	case n.Type == wire.Connected:
 		s.connected(h.MessageID, n.SPI)
 	case n.Type < 16384 && s.quick != nil:

@@ -12,7 +12,7 @@ import (
 
 // readings is how many signatures are verified for a message 3 or 4 that does
 // not verify, whatever it holds: see read.
-const readings = 4
+const readings = 8
 
 // fieldsMessage is an M3 or M4 whose envelope is being opened.
 type fieldsMessage struct {

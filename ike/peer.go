@@ -32,6 +32,8 @@ type peer struct {
 	live     []*session
 	failures int
 	retry    alarm
+	greeted  bool      // INITIAL-CONTACT was sent since we started
+	strayAt  time.Time // of the last main mode that a stray message started
 }
 
 // dial is one attempt to reach a peer: M1 and the sessions that answers to it
@@ -198,6 +200,8 @@ func (p *peer) proven(s *session) {
 	e.clock.stop(&p.retry)
 	p.live = slices.Insert(p.live, 0, s)
 	p.settle(s)
+	s.watch()
+	s.greet()
 	limit := p.entry.IKELifetime
 	if s.lifetime > 0 && s.lifetime < limit {
 		limit = s.lifetime

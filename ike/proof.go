@@ -227,6 +227,9 @@ func (e *Engine) receive(d Datagram) {
 		e.clearNotice(d, h, dial)
 	default:
 		e.stray(d, h, UnknownCookies, fmt.Sprintf("exchange %v", h.Exchange))
+		if h.Flags&wire.FlagEncrypted != 0 {
+			e.lostTrack(d.Local.Addr(), d.Remote.Addr())
+		}
 	}
 }
 
@@ -276,7 +279,7 @@ func (s *session) mayComeFrom(d Datagram, encrypted bool) bool {
 		return true
 	}
 	return encrypted && s.knows.natt && d.Local.Port() == portNAT &&
-		(s.state != established || d.Remote.Addr() == s.remote.Addr())
+		(s.state != established || s.nat.theirs)
 }
 
 // versionSuits refuses header versions that are not spoken here.

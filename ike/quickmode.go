@@ -24,22 +24,23 @@ import (
 
 // exchange is one quick mode.
 type exchange struct {
-	s        *session
-	role     Role
-	id       uint32
-	tunnel   *tunnel
-	iv       [16]byte // of the next message
-	hash     gm.QuickHash
-	offer    wire.SA
-	selector policy.Selector
-	spi      esp.SPI // ours
-	child    *child
-	started  time.Time
-	seen     answered
-	resend   resend
-	keep     alarm
-	waits    bool // initiator: the responder asked to wait for CONNECTED
-	closed   bool
+	s         *session
+	role      Role
+	id        uint32
+	tunnel    *tunnel
+	iv        [16]byte // of the next message
+	hash      gm.QuickHash
+	offer     wire.SA
+	selector  policy.Selector
+	spi       esp.SPI // ours
+	child     *child
+	started   time.Time
+	seen      answered
+	resend    resend
+	keep      alarm
+	theirLife time.Duration // offered by the peer
+	waits     bool          // initiator: the responder asked to wait for CONNECTED
+	closed    bool
 }
 
 // enqueue starts a quick mode for t, one at a time on each session: an error
@@ -222,6 +223,7 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 		s.drop(RateLimited, "message IDs are used up")
 		return
 	}
+	s.heardFrom(d)
 	s.note(nil, p.skipped)
 	x.iv, x.hash.Ni = last, slices.Clone(p.nonce)
 	sa, err := wire.ParseSA(p.sa)
@@ -294,6 +296,7 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 		s.drop(reason, err.Error())
 		return
 	}
+	s.heardFrom(d)
 	sa, err := wire.ParseSA(p.sa)
 	if err != nil {
 		x.abandon(Malformed, err.Error())
@@ -368,6 +371,7 @@ func (x *exchange) three(d Datagram, h wire.Header, hash [32]byte) {
 		s.drop(BadHash, "HASH_3 does not verify")
 		return
 	}
+	s.heardFrom(d)
 	x.iv = p.last
 	x.seen.remember(hash, nil, s.e.now)
 	x.child.confirm()

@@ -97,6 +97,12 @@ type session struct {
 	queue         []*tunnel // that wait for it
 	quickForm     policy.HashForm
 	crossed       bool
+	heard         time.Time // last authentic message
+	unanswered    int       // R-U-THERE in a row
+	dpdSeq        uint32
+	dpd           alarm
+	tried         netip.AddrPort // where a peer behind a NAT seems to be now
+	triedAt       time.Time
 }
 
 // features are what the peer's Vendor IDs announce. Unauthenticated.
@@ -231,6 +237,7 @@ func (s *session) end() {
 	e.quiet(&s.resend)
 	e.clock.stop(&s.life)
 	e.clock.stop(&s.soft)
+	e.clock.stop(&s.dpd)
 	for _, x := range s.exchanges {
 		x.close()
 	}

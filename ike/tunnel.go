@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -146,6 +147,10 @@ func (e *Engine) plane(v esp.Event) {
 			t.want = true
 			t.ensure()
 		}
+	case esp.Moved:
+		if c != nil {
+			e.childMoved(c, v.Remote)
+		}
 	case esp.UnknownSPI:
 		e.unknownSPI(v)
 	}
@@ -161,6 +166,9 @@ func (e *Engine) unknownSPI(v esp.Event) {
 		}
 		s.sendDelete(v.SPI)
 		return
+	}
+	if e.gate.unknownSPI(e.now) {
+		e.lostTrack(netip.Addr{}, v.Remote.Addr())
 	}
 }
 
