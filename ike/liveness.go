@@ -1,0 +1,200 @@
+package ike
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"yumen/ike/wire"
+)
+
+// strayDial is the least time between two main modes that unknown cookies or
+// SPIs from a configured address make us start.
+const strayDial = 10 * time.Second
+
+// heardFrom notes an authentic message: the peer lives.
+func (s *session) heardFrom(d Datagram) {
+	s.heard, s.unanswered = s.e.now, 0
+	s.maybeMoved(d.Remote)
+}
+
+// watch begins dead peer detection (RFC 3706).
+func (s *session) watch() {
+	s.heard = s.e.now
+	if every := s.peer.entry.DPD.Interval; every > 0 {
+		s.e.clock.set(&s.dpd, s.e.now.Add(every), s.probe)
+	}
+}
+
+// probe asks a peer that was silent for an interval whether it is there, and
+// gives it up after the configured number of tries.
+func (s *session) probe() {
+	e, dpd := s.e, s.peer.entry.DPD
+	switch silent := e.now.Sub(s.heard); {
+	case silent < dpd.Interval:
+		e.clock.set(&s.dpd, s.heard.Add(dpd.Interval), s.probe)
+		return
+	case s.unanswered >= dpd.Tries:
+		s.dead(fmt.Sprintf("no answer for %v", silent.Round(time.Second)))
+		return
+	}
+	s.unanswered++
+	s.areYouThere(s.remote)
+	e.clock.set(&s.dpd, e.now.Add(dpd.Interval), s.probe)
+}
+
+func (s *session) areYouThere(to netip.AddrPort) {
+	s.dpdSeq++
+	n := wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoISAKMP, Type: wire.RUThere,
+		SPI: s.cookies(), Data: binary.BigEndian.AppendUint32(nil, s.dpdSeq)}
+	home := s.remote
+	s.remote = to
+	s.inform(wire.Payload{Type: wire.TypeNotify, Body: n.Append(nil)})
+	s.remote = home
+}
+
+// dead ends a session whose peer does not answer. With the last session the
+// children go too: they lead nowhere, and the tunnel starts over.
+func (s *session) dead(detail string) {
+	e, p := s.e, s.peer
+	e.tell(s.event(PeerDead, Dead, detail))
+	e.tell(s.event(IKEDown, Dead, detail))
+	s.end()
+	if p.session() == nil {
+		p.dropChildren(Dead, func(*child) bool { return true })
+	}
+	p.missing()
+}
+
+// dropChildren ends, without a word to the peer, the children that match.
+func (p *peer) dropChildren(reason Reason, match func(*child) bool) {
+	for _, t := range p.e.tunnels {
+		for _, c := range slices.Clone(t.children) {
+			if t.peer == p && match(c) {
+				c.end(reason, quietly)
+			}
+		}
+	}
+}
+
+// greet sends INITIAL-CONTACT in the first proven session with a peer since we
+// started: whatever the peer has from before is dead.
+func (s *session) greet() {
+	if s.peer.greeted {
+		return
+	}
+	s.peer.greeted = true
+	s.notify(wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoISAKMP, Type: wire.InitialContact, SPI: s.cookies()})
+}
+
+// initialContact drops what is left of the peer's life before this session: the
+// sessions of the same certificate pair and the children that were there when
+// this session began. What crossed with it is not older.
+func (s *session) initialContact() {
+	for _, o := range slices.Clone(s.peer.live) {
+		if o == s || !o.up.Before(s.created) || o.proven.pair.Sign.Fingerprint != s.proven.pair.Sign.Fingerprint ||
+			o.proven.pair.Enc.Fingerprint != s.proven.pair.Enc.Fingerprint {
+			continue
+		}
+		s.e.tell(o.event(IKEDown, Replaced, "the peer started anew"))
+		o.end()
+	}
+	s.peer.dropChildren(Replaced, func(c *child) bool { return c.installed.Before(s.created) })
+}
+
+// lostTrack starts a main mode when an address of a configured peer, with which
+// there is no session, speaks in terms that we do not know: one of us restarted.
+func (e *Engine) lostTrack(local, remote netip.Addr) {
+	candidates, known := e.candidates(local, remote)
+	if !known || e.ending {
+		return
+	}
+	p := candidates[0]
+	if len(p.live) > 0 || !p.strayAt.IsZero() && e.now.Sub(p.strayAt) < strayDial {
+		return
+	}
+	p.strayAt = e.now
+	p.connect()
+}
+
+// maybeMoved reacts to an authentic message from another place. It is believed
+// only of a peer behind a NAT, and only after an answer from there.
+func (s *session) maybeMoved(from netip.AddrPort) {
+	if from == s.remote || !s.nat.theirs || from == s.tried && s.e.now.Sub(s.triedAt) < answerGap {
+		return
+	}
+	s.tried, s.triedAt = from, s.e.now
+	s.areYouThere(from)
+}
+
+// arrived is an authentic answer to R-U-THERE from the place that was tried.
+func (s *session) arrived(from netip.AddrPort) {
+	if from != s.tried || from == s.remote {
+		return
+	}
+	old := s.remote
+	s.remote, s.tried = from, netip.AddrPort{}
+	s.e.tell(s.event(PeerMoved, "", fmt.Sprintf("from %v", old)))
+	s.peer.rebind(old, from)
+}
+
+// rebind moves the children of a peer that use one outer address to another.
+func (p *peer) rebind(from, to netip.AddrPort) {
+	for _, t := range p.e.tunnels {
+		for _, c := range t.children {
+			if t.peer == p && c.Path.Encap && c.Path.Remote == from && !c.gone {
+				c.Path.Remote = to
+				p.e.effect(Rebind{Child: c.ID, Path: c.Path})
+			}
+		}
+	}
+}
+
+// childMoved follows a NAT that gave the peer another address, on the highest
+// authentic sequence number. The IKE side follows once the peer answers there.
+func (e *Engine) childMoved(c *child, to netip.AddrPort) {
+	s := c.t.peer.session()
+	if s == nil || !s.nat.theirs || !c.Path.Encap || c.Path.Remote == to {
+		return
+	}
+	c.t.peer.rebind(c.Path.Remote, to)
+	s.maybeMoved(to)
+}
+
+// responderLifetime shortens what the peer will end earlier than we would.
+func (s *session) responderLifetime(n wire.Notification) {
+	attributes, err := wire.ParseAttributes(n.Data)
+	if err != nil {
+		s.drop(Malformed, err.Error())
+		return
+	}
+	var l lifetimes
+	for i, a := range attributes {
+		if v, ok := a.Uint(); ok && l.take(i%2 == 0, v) != nil {
+			return
+		}
+	}
+	life := seconds(l.seconds)
+	if life <= 0 {
+		return
+	}
+	e := s.e
+	shorten := func(a *alarm, at time.Time) {
+		if a.pending() && at.Before(a.at) {
+			e.clock.set(a, at, a.ring)
+		}
+	}
+	if n.Protocol == wire.ProtoISAKMP {
+		shorten(&s.life, s.up.Add(life))
+		shorten(&s.soft, s.up.Add(e.jitter(life*9/10)))
+		return
+	}
+	for _, c := range e.children {
+		if c.t.peer == s.peer && (string(n.SPI) == string(spiBytes(c.Out.SPI)) || string(n.SPI) == string(spiBytes(c.In.SPI))) {
+			shorten(&c.hard, c.installed.Add(life))
+			shorten(&c.soft, c.installed.Add(e.jitter(life*17/20)))
+		}
+	}
+}
