@@ -43,7 +43,6 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 			handler.ServeHTTP(w, r)
 		}),
 		ConnContext:       withPeer,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: 2 * patience, IdleTimeout: patience,
 		MaxHeaderBytes: 16 << 10,
 		ErrorLog:       slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
