@@ -146,7 +146,7 @@ func demo(w *site.World, o options) error {
 func proveSearch(t *site.TwoSites, folder string) error {
 	step("without protection: the search must find what it will look for")
 	file := filepath.Join(folder, "unprotected.pcap")
-	c, err := t.Router.Capture("b", file, "")
+	c, err := t.Router.Capture("to-b", file, "")
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func proveSearch(t *site.TwoSites, folder string) error {
 
 func protected(t *site.TwoSites, o options, folder string) error {
 	all := filepath.Join(folder, "all.pcap")
-	c, err := t.Router.Capture("b", all, "")
+	c, err := t.Router.Capture("to-b", all, "")
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (s *Space) Capture(iface, file, filter string) (*Capture, error) {
 	c := &Capture{File: file, log: file + ".log"}
 	_ = os.Remove(c.log)
 	// Started in front of `ip netns exec` would be another way; -Z keeps root.
-	args := []string{"tcpdump", "-i", iface, "-n", "-U", "-s", "0", "-B", "65536", "-Z", "root", "-w", file}
+	args := []string{"tcpdump", "-i", iface, "-n", "-U", "--immediate-mode", "-s", "0", "-B", "65536", "-Z", "root", "-w", file}
 	if filter != "" {
 		args = append(args, filter)
 	}

@@ -164,8 +164,8 @@ func NewTwoSites(w *World, yumen, folder string) (*TwoSites, error) {
 	t.B = &Gateway{Space: gateB, Dir: filepath.Join(folder, "b"), Yumen: yumen}
 	return t, errors.Join(
 		w.Link(t.HostA, "eth0", []string{HostA4 + "/24", HostA6 + "/64"}, gateA, "in", []string{"10.1.0.1/24", "fd01::1/64"}),
-		w.Link(gateA, "out", []string{GateA4 + "/24", GateA6 + "/64"}, t.Router, "a", []string{"192.0.2.1/24", "2001:db8:a::1/64"}),
-		w.Link(t.Router, "b", []string{"198.51.100.1/24", "2001:db8:b::1/64"}, gateB, "out", []string{GateB4 + "/24", GateB6 + "/64"}),
+		w.Link(gateA, "out", []string{GateA4 + "/24", GateA6 + "/64"}, t.Router, "to-a", []string{"192.0.2.1/24", "2001:db8:a::1/64"}),
+		w.Link(t.Router, "to-b", []string{"198.51.100.1/24", "2001:db8:b::1/64"}, gateB, "out", []string{GateB4 + "/24", GateB6 + "/64"}),
 		w.Link(gateB, "in", []string{"10.2.0.1/24", "fd02::1/64"}, t.HostB, "eth0", []string{HostB4 + "/24", HostB6 + "/64"}),
 		t.HostA.Route("default via 10.1.0.1", "default via fd01::1"),
 		t.HostB.Route("default via 10.2.0.1", "default via fd02::1"),

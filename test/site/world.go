@@ -126,7 +126,7 @@ func (w *World) Link(a *Space, ifA string, addrsA []string, b *Space, ifB string
 				return err
 			}
 		}
-		if _, err := end.s.Run("ip", "link", "set", end.name, "up"); err != nil {
+		if _, err := end.s.Run("ip", "link", "set", "dev", end.name, "up"); err != nil {
 			return err
 		}
 	}
