@@ -154,3 +154,18 @@ func behindNAT(nat string) bool { return nat == "local" || nat == "both" || nat 
 // RemoveGuard takes away what a gateway of this configuration leaves behind so
 // that protected traffic is dropped.
 func RemoveGuard(cfg *config.Config) error { return tunnel.RemoveGuard(planeConfig(cfg)) }
+
+// SetGuard puts the guard of a policy in place without a gateway, for the time
+// before one starts: what is protected is dropped. Keys are not needed.
+func SetGuard(cfg *config.Config) error {
+	p, err := policy.Load(cfg.Policy)
+	if err != nil {
+		return err
+	}
+	plane, err := tunnel.New(planeConfig(cfg))
+	if err != nil {
+		return fmt.Errorf("data plane: %w", err)
+	}
+	// Closing a plane leaves its guard, its rules and its blackhole routes.
+	return errors.Join(plane.SetPolicy(p), plane.Close())
+}

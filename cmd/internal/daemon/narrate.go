@@ -71,6 +71,8 @@ func eventName(k ike.EventKind) string {
 		return "nat-found"
 	case ike.Retrying:
 		return "retrying"
+	case ike.PeerMoved:
+		return "peer-moved"
 	case ike.KeyOpFailed:
 		return "key-operation-failed"
 	}

@@ -1,0 +1,110 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"yumen/cmd/internal/config"
+	"yumen/cmd/internal/pki"
+)
+
+func TestASiteThatIsFitToRunIsPreparedAndNothingIsTouched(t *testing.T) {
+	f := newFolder(t)
+	before, err := os.ReadDir(f.path)
+	f.must(err)
+	p, err := Prepare(f.config(), Build{Version: "1"})
+	f.must(err)
+	if len(p.Policy.Tunnels) != 1 || p.Own.Sign.Name == "" || p.Clock != "" || len(p.Selftests) < 8 {
+		t.Errorf("prepared %+v", p)
+	}
+	after, err := os.ReadDir(f.path)
+	f.must(err)
+	if len(after) != len(before) {
+		t.Errorf("%d files became %d", len(before), len(after))
+	}
+	digest := make([]byte, 32)
+	if der, err := p.keys.Sign(digest); err != nil || len(der) < 60 {
+		t.Errorf("signing gave %x, %v", der, err)
+	}
+	if _, err := p.keys.Open([]byte{0x30, 0}); err == nil {
+		t.Error("an empty envelope was opened")
+	}
+}
+
+func TestEveryFaultOfASiteIsToldAtOnce(t *testing.T) {
+	f := newFolder(t)
+	f.write("policy.yaml", strings.Replace(onePeer, "ca: ca.crt", "ca: none.crt\n    crl: none.crl", 1))
+	f.must(os.Chmod(filepath.Join(f.path, "sign.key"), 0o644))
+	f.write("state", "a file")
+	_, err := Prepare(f.config(), Build{})
+	if err == nil {
+		t.Fatal("fit to run")
+	}
+	for _, want := range []string{"state_dir", "none.crt", "chmod 600", `peer "b"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not told: %v", want, err)
+		}
+	}
+}
+
+func TestFaultsOfOneKindEach(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(folder)
+		want  string
+	}{
+		"expired":      {func(f folder) { f.issue("sign", pki.Signing, time.Now().Add(-time.Hour)) }, "expired"},
+		"swapped":      {func(f folder) { f.issue("sign", pki.Encryption, time.Now().Add(time.Hour)) }, "certificate-key-usage"},
+		"foreign key":  {func(f folder) { f.key("enc.key") }, "does not belong"},
+		"no policy":    {func(f folder) { f.must(os.Remove(filepath.Join(f.path, "policy.yaml"))) }, "policy.yaml"},
+		"wrong policy": {func(f folder) { f.write("policy.yaml", onePeer+"surprise: 1\n") }, "policy.yaml:9"},
+		"ca is no ca":  {func(f folder) { f.write("ca.crt", "x") }, `peer "b"`},
+		"missing crl": {func(f folder) {
+			f.write("policy.yaml", strings.Replace(onePeer, "ca: ca.crt", "ca: ca.crt\n    crl: gone.crl", 1))
+		}, "gone.crl"},
+		"crl is no crl": {func(f folder) {
+			f.write("x.crl", "x")
+			f.write("policy.yaml", strings.Replace(onePeer, "ca: ca.crt", "ca: ca.crt\n    crl: x.crl", 1))
+		}, "x.crl"},
+		"no passphrase":  {func(f folder) { f.write("gateway.yaml", "passphrase_file: pass\n") }, "pass"},
+		"huge authority": {func(f folder) { f.write("ca.crt", strings.Repeat("x", maxTrustFile+1)) }, "longer than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFolder(t)
+			c.spoil(f)
+			if _, err := Prepare(f.config(), Build{}); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAnImplausibleClockIsReported(t *testing.T) {
+	f := newFolder(t)
+	p, err := Prepare(f.config(), Build{Time: time.Now().Add(time.Hour)})
+	f.must(err)
+	if !strings.Contains(p.Clock, "when this program was made") {
+		t.Errorf("the clock is %q", p.Clock)
+	}
+}
+
+func TestUnknownTunnelsAreNamedBesideTheKnown(t *testing.T) {
+	f := newFolder(t)
+	p, err := Prepare(f.config(), Build{})
+	f.must(err)
+	if err := hasTunnel(p.Policy, "net"); err != nil {
+		t.Error(err)
+	}
+	if err := hasTunnel(p.Policy, "nett"); err == nil || !strings.Contains(err.Error(), "it has: net") {
+		t.Error(err)
+	}
+}
+
+func TestTheDataPlaneGetsItsSettings(t *testing.T) {
+	c := planeConfig(&config.Config{Tun: "t", MTU: 1, Mark: 2, Table: 3, RulePriority: 4, NATPort: 5, ManageSysctl: true})
+	if c.Name != "t" || c.MTU != 1 || c.Mark != 2 || c.Table != 3 || c.RulePriority != 4 || c.NATPort != 5 || !c.ManageSysctl {
+		t.Errorf("%+v", c)
+	}
+}

@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAWallClockBeforeTheBuildOrTheLastSavedTimeIsImplausible(t *testing.T) {
+	at := func(year int) time.Time { return time.Date(year, 6, 1, 12, 0, 0, 0, time.UTC) }
+	for _, c := range []struct {
+		now, built, last time.Time
+		want             string
+	}{
+		{at(2030), at(2029), at(2028), ""},
+		{at(2030), at(2029), time.Time{}, ""},
+		{at(2030), at(2031), time.Time{}, "when this program was made"},
+		{at(2030), at(2029), at(2031), "last seen running"},
+		{at(1970), time.Time{}, time.Time{}, "when this program was made"},
+		{at(2030), time.Time{}, time.Time{}, ""},
+	} {
+		got := implausible(c.now, c.built, c.last)
+		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("now %v, built %v, last %v: %q, want %q", c.now, c.built, c.last, got, c.want)
+		}
+	}
+}
+
+func TestTheSavedTimeOnlyRises(t *testing.T) {
+	dir := t.TempDir()
+	if got := lastTime(dir); !got.IsZero() {
+		t.Errorf("an empty state knows %v", got)
+	}
+	late := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, now := range []time.Time{late, late.Add(-time.Hour)} {
+		if err := saveTime(dir, now); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastTime(dir); !got.Equal(late) {
+			t.Errorf("saved %v, want %v", got, late)
+		}
+	}
+	for _, junk := range []string{"", "yesterday", strings.Repeat("2", 100)} {
+		if err := os.WriteFile(filepath.Join(dir, timeFile), []byte(junk), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastTime(dir); !got.IsZero() {
+			t.Errorf("%q is the time %v", junk, got)
+		}
+	}
+}
+
+func TestAtomicWritesReplaceAndLeaveNothingBehind(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x")
+	for _, content := range []string{"old", "new"} {
+		if err := writeAtomic(path, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != content {
+			t.Errorf("holds %q, %v", b, err)
+		}
+	}
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
+	}
+	// A folder of that name cannot be replaced: the attempt must clean up.
+	if err := os.MkdirAll(filepath.Join(dir, "d", "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeAtomic(filepath.Join(dir, "d"), nil); err == nil {
+		t.Error("a folder was replaced")
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	if err := writeAtomic(filepath.Join(dir, "none", "x"), nil); err == nil {
+		t.Error("a missing folder was written to")
+	}
+}
+
+func TestTheStateFolderIsForItsOwnerAlone(t *testing.T) {
+	base := t.TempDir()
+	dir := filepath.Join(base, "var", "state")
+	for range 2 {
+		if err := openState(dir); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(base, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if openState(file) == nil || checkState(file) == nil {
+		t.Error("a file was taken for a folder")
+	}
+	if err := checkState(filepath.Join(base, "later")); err != nil {
+		t.Errorf("a folder that run would make: %v", err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(dir, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if err := openState(dir); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+			t.Errorf("a stranger's folder: %v", err)
+		}
+	}
+}
+
+func TestSystemdHearsThatTheGatewayIsReady(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := tellSystemd("READY=1"); err != nil {
+		t.Errorf("without systemd: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	if err := tellSystemd("READY=1"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 64)
+	if n, err := l.Read(b); err != nil || string(b[:n]) != "READY=1" {
+		t.Errorf("heard %q, %v", b[:n], err)
+	}
+	t.Setenv("NOTIFY_SOCKET", path+".gone")
+	if err := tellSystemd("READY=1"); err == nil {
+		t.Error("nobody listens, and no error")
+	}
+}
