@@ -19,12 +19,15 @@ import (
 // and above each, for the TUN alone, an allow. There is no fwd block from local to
 // remote: it would stop packets on their way into the TUN.
 //
-// The kernel looks up the out policy of an IPv6 packet of its own before it knows
-// the interface (of IPv4 and of all forwarded packets: after). So the allow for
-// the TUN does not hold for it, and without more this host itself could not use an
-// IPv6 tunnel. Its addresses therefore get an allow of their own; what keeps their
-// packets in are the blackhole routes and, where nft works, a drop rule that sees
-// the interface (guardGap).
+// For IPv6 the kernel's policies cannot say this alone. It looks up the out policy
+// of a packet of its own before it knows the interface (of IPv4 and of all
+// forwarded packets: after), so the allow for the TUN does not hold there; our own
+// addresses get an allow of their own, and what keeps their packets in are the
+// blackhole routes. And inwards it compares the interface of the route, not the
+// one that the packet came by, while disable_policy is honoured for forwarded
+// packets by recent kernels only and for addresses of the TUN alone: an in or fwd
+// block would stop what came out of the tunnel. So these stand in nftables, which
+// see both interfaces, with the out blocks once more (guardGap).
 //
 // A policy that names an interface outlives it. Interface numbers only grow, so
 // an old allow matches nothing; each start replaces it.
@@ -241,12 +244,23 @@ func (g *guardPlan) finish() []guardEntry {
 	})
 }
 
-// guardGap is the part of the guard that XFRM cannot hold (see above): IPv6
-// outwards, without the allowance for our own addresses.
+// guardXFRM is the part that XFRM can hold.
+func guardXFRM(list []guardEntry) []guardEntry {
+	var out []guardEntry
+	for _, e := range list {
+		if e.dir == guardOut || e.dst.Addr().Is4() {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// guardGap is the part that XFRM cannot hold: IPv6, without the allowance for our
+// own addresses.
 func guardGap(list []guardEntry) []guardEntry {
 	var out []guardEntry
 	for _, e := range list {
-		if e.dir == guardOut && e.dst.Addr().Is6() && e.kind != ownAllow {
+		if e.dst.Addr().Is6() && e.kind != ownAllow {
 			out = append(out, e)
 		}
 	}

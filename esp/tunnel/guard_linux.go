@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os/exec"
 	"strings"
 
@@ -25,9 +27,9 @@ func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) 
 	// Blocks come before the stale ones go; allows before the blocks above which
 	// they stand.
 	wanted := map[string]bool{}
-	for _, e := range plan {
+	for _, e := range guardXFRM(plan) {
 		p := xfrmPolicy(e, tun)
-		wanted[policyKey(p)] = true
+		wanted[policyKey(p, e.src.Addr().Is6())] = true
 		if err := k.xfrm.XfrmPolicyUpdate(p); err != nil {
 			return fmt.Errorf("guard: set policy %s to %s: %w", e.src, e.dst, err)
 		}
@@ -35,7 +37,7 @@ func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) 
 	if err := k.dropGuard(wanted); err != nil {
 		return err
 	}
-	// What XFRM cannot see. Without nft the blackhole routes hold it alone.
+	// What XFRM cannot see. Without nft: see gapWarning.
 	gap := guardGap(plan)
 	if err := runNFT(nftScript(gap, table, name, mark)); err != nil && !errors.Is(err, errNoNFT) {
 		return fmt.Errorf("guard: %w", err)
@@ -45,18 +47,20 @@ func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) 
 
 // dropGuard removes all policies of our band but those wanted.
 func (k *kernel) dropGuard(wanted map[string]bool) error {
-	have, err := again(func() ([]netlink.XfrmPolicy, error) { return k.xfrm.XfrmPolicyList(netlink.FAMILY_ALL) })
-	if err != nil {
-		return fmt.Errorf("guard: list policies: %w", err)
-	}
-	for i := range have {
-		p := &have[i]
-		if !isGuard(uint32(p.Priority)) || wanted[policyKey(p)] {
-			continue
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		have, err := again(func() ([]netlink.XfrmPolicy, error) { return k.xfrm.XfrmPolicyList(family) })
+		if err != nil {
+			return fmt.Errorf("guard: list policies: %w", err)
 		}
-		err := k.xfrm.XfrmPolicyDel(&netlink.XfrmPolicy{Index: p.Index, Dir: p.Dir})
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("guard: remove old policy: %w", err)
+		for i := range have {
+			p := &have[i]
+			if !isGuard(uint32(p.Priority)) || wanted[policyKey(p, family == netlink.FAMILY_V6)] {
+				continue
+			}
+			err := k.xfrm.XfrmPolicyDel(&netlink.XfrmPolicy{Index: p.Index, Dir: p.Dir})
+			if err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("guard: remove old policy: %w", err)
+			}
 		}
 	}
 	return nil
@@ -98,10 +102,36 @@ func xfrmPolicy(e guardEntry, tun int) *netlink.XfrmPolicy {
 }
 
 // policyKey names a policy field by field: these structures are never formatted.
-func policyKey(p *netlink.XfrmPolicy) string {
-	src, _ := prefixOf(p.Src)
-	dst, _ := prefixOf(p.Dst)
-	return fmt.Sprint(uint8(p.Dir), src, dst, uint8(p.Proto), p.SrcPort, p.DstPort, p.Ifindex, p.Priority, uint8(p.Action))
+// The lengths of the prefixes are in the priority.
+func policyKey(p *netlink.XfrmPolicy, v6 bool) string {
+	return fmt.Sprint(uint8(p.Dir), policyAddr(p.Src, v6), policyAddr(p.Dst, v6), uint8(p.Proto),
+		p.SrcPort, p.DstPort, p.Ifindex, p.Priority, uint8(p.Action))
+}
+
+// policyAddr undoes what the library does when it lists policies: an IPv6
+// address whose last 12 bytes are 0 (as of fd01::/64) comes back as an IPv4
+// address of the first 4, its mask lost.
+func policyAddr(n *net.IPNet, v6 bool) netip.Addr {
+	if n == nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.AddrFromSlice(n.IP)
+	a = a.Unmap()
+	if v6 && a.Is4() {
+		var full [16]byte
+		copy(full[:], a.AsSlice())
+		return netip.AddrFrom16(full)
+	}
+	return a
+}
+
+// gapWarning says what is missing where nft is; empty: nothing.
+func (k *kernel) gapWarning() string {
+	if _, err := exec.LookPath("nft"); err == nil || k.xfrm == nil {
+		return ""
+	}
+	return "nft is not installed: clear IPv6 packets from outside that claim to come from a protected network " +
+		"are not dropped; install nftables"
 }
 
 var errNoNFT = errors.New("nft is not installed (install nftables)")

@@ -27,7 +27,7 @@ func nftScript(list []guardEntry, table, tun string, mark uint32) string {
 		}
 		fmt.Fprintf(&b, "\t\t%s { \"lo\", \"%s\" } accept\n", side, tun)
 		for _, e := range list {
-			if e.dir == guardDir(dir) && e.kind != tunAllow {
+			if e.dir == guardDir(dir) && e.kind != tunAllow && e.kind != ownAllow {
 				fmt.Fprintf(&b, "\t\t%s\n", nftRule(e))
 			}
 		}

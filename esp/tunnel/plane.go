@@ -126,6 +126,9 @@ func (p *Plane) open() (err error) {
 	if p.warnings, err = checkHost(p.cfg.ManageSysctl); err != nil {
 		return err
 	}
+	if w := p.kernel.gapWarning(); w != "" {
+		p.warnings = append(p.warnings, w)
+	}
 	for k := raw4; k < kinds; k++ {
 		p.sockets[k], err = openSocket(k, p.cfg.NATPort, p.cfg.Mark)
 		if k.v6() && errors.Is(err, unix.EAFNOSUPPORT) {

@@ -3,6 +3,7 @@ package netns
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"yumen/test/site"
 )
@@ -73,6 +74,19 @@ func NewTwoSites(t *testing.T) *TwoSites {
 	Check(t, s.GatewayB.Route("default via 198.51.100.254", "default via 2001:db8:b::fe"))
 	Check(t, s.Router.Route("10.1.0.0/24 via "+OutsideA4, "fd01::/64 via "+OutsideA6,
 		"10.2.0.0/24 via "+OutsideB4, "fd02::/64 via "+OutsideB6))
+	// Links and neighbours take a moment; a test must not measure that.
+	for _, to := range []string{HostB4, HostB6} {
+		limit := time.Now().Add(10 * time.Second)
+		for {
+			_, err := s.HostA.Run("ping", "-n", "-c", "1", "-W", "1", to)
+			if err == nil {
+				break
+			}
+			if time.Now().After(limit) {
+				t.Fatalf("the sites cannot reach each other in clear: %v", err)
+			}
+		}
+	}
 	return s
 }
 
@@ -100,6 +114,7 @@ func Capture(t testing.TB, s *site.Space, iface, filter string) (stop func() (fi
 	Check(t, err)
 	return func() string {
 		t.Helper()
+		time.Sleep(1200 * time.Millisecond) // the kernel hands a ring block over after a second
 		Check(t, c.Stop())
 		return c.File
 	}

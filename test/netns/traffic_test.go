@@ -10,6 +10,7 @@ import (
 
 func TestEverySuiteAndEncapsulationCarriesTrafficBothWays(t *testing.T) {
 	Need(t)
+	t.Parallel()
 	for _, s := range []spec{
 		{}, {ICV: 128}, {ICV: 256, Encap: true}, {ICV: 96, ESN: true, V6: true},
 		{GCM: true}, {GCM: true, ESN: true, Encap: true, V6: true},
@@ -59,6 +60,7 @@ func nothingClear(t *testing.T, file string, flows []site.Flow) {
 
 func TestSelectorsForEverythingCoverThePeerWithoutALoop(t *testing.T) {
 	Need(t)
+	t.Parallel()
 	for _, encap := range []bool{false, true} {
 		t.Run(fmt.Sprintf("encap=%t", encap), func(t *testing.T) {
 			two := NewTwoSites(t)
@@ -83,6 +85,7 @@ func TestSelectorsForEverythingCoverThePeerWithoutALoop(t *testing.T) {
 
 func TestTheGatewayItselfUsesItsTunnels(t *testing.T) {
 	Need(t)
+	t.Parallel()
 	two := NewTwoSites(t)
 	two.both(t, spec{Children: subnets()})
 	stop := Capture(t, two.Router, "wan-a", "net 10.2.0.0/24 or net fd02::/64")
