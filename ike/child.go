@@ -176,17 +176,15 @@ func (t *tunnel) settle(c *child) {
 		crossed := c.ours != o.ours && c.started.Before(o.upAt)
 		switch {
 		case !crossed && c.ours:
-			o.retire(Replaced)
-		case !crossed:
-			e.clock.stop(&o.soft)
+			o.retire(overlap)
+		case !crossed: // the other end deletes it, unless it never does or its delete is lost
+			o.retire(3 * overlap)
 		case !yumen:
 		case bytes.Compare(c.nonce, o.nonce) > 0:
 			winner = o
-			if c.ours {
-				c.retire(Replaced)
-			}
-		case o.ours:
-			o.retire(Replaced)
+			c.retire(c.patience())
+		default:
+			o.retire(o.patience())
 		}
 	}
 	if t.current != winner {
@@ -195,11 +193,33 @@ func (t *tunnel) settle(c *child) {
 	}
 }
 
-// retire ends a child after the overlap, telling the peer.
-func (c *child) retire(reason Reason) {
+// patience is how long a child that lost a crossing stays: the end that started
+// it deletes it, and the other only when that did not happen.
+func (c *child) patience() time.Duration {
+	if c.ours {
+		return overlap
+	}
+	return 3 * overlap
+}
+
+// retire ends a replaced child after a while, telling the peer.
+func (c *child) retire(after time.Duration) {
 	c.e.clock.stop(&c.soft)
 	if !c.overlap.pending() {
-		c.e.clock.set(&c.overlap, c.e.now.Add(overlap), func() { c.end(reason, tellPeer) })
+		c.e.clock.set(&c.overlap, c.e.now.Add(after), func() { c.end(Replaced, tellPeer) })
+	}
+}
+
+// recall takes a retired child back: what replaced it is gone.
+func (c *child) recall() {
+	e := c.e
+	e.clock.stop(&c.overlap)
+	if !c.soft.pending() {
+		at := c.installed.Add(c.Limits.SoftTime)
+		if next := e.now.Add(rekeyRetry); at.Before(next) {
+			at = next
+		}
+		e.clock.set(&c.soft, at, c.rekey)
 	}
 }
 
@@ -280,6 +300,7 @@ func (t *tunnel) replace() {
 	for _, c := range t.children {
 		if c.up && !c.gone {
 			t.current = c
+			c.recall()
 			t.e.effect(Use{Child: c.ID})
 			return
 		}
@@ -348,15 +369,18 @@ func (s *session) deletedSession(b []byte) {
 	o.peer.missing()
 }
 
-// childFailed takes back a child that the data plane refused.
-func (e *Engine) childFailed(id esp.ChildID, detail string) {
+// childFailed takes back a child that the data plane refused to install, use or
+// move. An install that failed left nothing to be removed.
+func (e *Engine) childFailed(id esp.ChildID, undone bool, detail string) {
 	c := e.children[id]
 	if c == nil {
 		return
 	}
 	e.tell(c.event(PlaneFailed, InstallFailed, detail))
 	t := c.t
-	c.installed = time.Time{} // it was undone
+	if undone {
+		c.installed = time.Time{}
+	}
 	s := t.peer.session()
 	spi := c.In.SPI
 	c.end(InstallFailed, quietly)

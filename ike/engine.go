@@ -40,6 +40,7 @@ type Engine struct {
 	lastChild   esp.ChildID
 	lastOp      uint64
 	lastAttempt uint64
+	verified    uint64 // signatures over nonce and ID that were checked: tests compare the work
 }
 
 // pairKey names a session by both cookies.
@@ -209,11 +210,11 @@ func (e *Engine) failed(in Failed) {
 	detail := fmt.Sprintf("%T: %v", in.Effect, in.Err)
 	switch f := in.Effect.(type) {
 	case Install:
-		e.childFailed(f.Child.ID, detail)
+		e.childFailed(f.Child.ID, true, detail)
 	case Use:
-		e.childFailed(f.Child, detail)
+		e.childFailed(f.Child, false, detail)
 	case Rebind:
-		e.childFailed(f.Child, detail)
+		e.childFailed(f.Child, false, detail)
 	case Remove:
 		e.tell(Event{Kind: PlaneFailed, Reason: InstallFailed, Child: f.Child, Detail: detail})
 	case PrivateOp:

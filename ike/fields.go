@@ -28,10 +28,13 @@ type fieldsMessage struct {
 func (s *session) fields(d Datagram) {
 	e := s.e
 	x := fieldsMessage{d: d, hash: gm.SM3(d.Data)}
+	for _, c := range s.claims {
+		if c.seen.hash == x.hash {
+			s.repeatAnswer(&c.seen, s.role == Initiator, d)
+			return
+		}
+	}
 	switch {
-	case s.seen.hash == x.hash:
-		s.repeatAnswer(&s.seen, s.role == Initiator, d)
-		return
 	case s.badFields >= maxBadFields:
 		s.drop(TooManyFailures, "message not read")
 		return
@@ -41,12 +44,6 @@ func (s *session) fields(d Datagram) {
 	case s.reading[x.hash]:
 		s.e.tell(s.event(Repeated, Duplicate, "not answered: still at work on it"))
 		return
-	}
-	for _, c := range s.claims {
-		if c.prompt == x.hash {
-			s.e.tell(s.event(Repeated, Duplicate, "not answered: not the last message"))
-			return
-		}
 	}
 	m, err := wire.Parse(d.Data)
 	if err != nil {
@@ -77,7 +74,6 @@ func (s *session) fields(d Datagram) {
 	}
 	s.reading[x.hash] = true
 	e.private(s, PrivateOp{Envelope: x.p.sk}, func(in PrivateDone) {
-		delete(s.reading, x.hash)
 		s.opened(x, in)
 	})
 }
@@ -105,6 +101,10 @@ func (e *Engine) identify(d Datagram, c certificates) (*peer, *trust.Pair, Reaso
 // padding check would open recorded sessions.
 func (s *session) opened(x fieldsMessage, in PrivateDone) {
 	e := s.e
+	if s.state == established { // while the key was at work
+		in.Opened.Wipe()
+		return
+	}
 	sk, reason := in.Opened, Reason("")
 	if in.Err != nil || sk.Len() != 16 {
 		sk.Wipe()
@@ -117,6 +117,7 @@ func (s *session) opened(x fieldsMessage, in PrivateDone) {
 	if reason != "" {
 		theirs.wipe()
 		sk.Wipe()
+		delete(s.reading, x.hash)
 		s.badFields++
 		detail := "message had no effect"
 		if in.Err != nil {
@@ -126,7 +127,7 @@ func (s *session) opened(x fieldsMessage, in PrivateDone) {
 		return
 	}
 	theirs.sk = sk
-	c := &claim{peer: x.peer, pair: x.pair, theirs: theirs, prompt: x.hash}
+	c := &claim{peer: x.peer, pair: x.pair, theirs: theirs}
 	if s.role == Initiator {
 		c.ours = s.own
 		s.fifth(c, x)
@@ -157,6 +158,7 @@ func (e *Engine) read(s *session, x fieldsMessage, sk secret.Secret) (half, Reas
 			f = found[i/2]
 		}
 		msg := gm.SignedMessage(sk.Bytes(), f.Nonce, f.ID, enc, noByte)
+		e.verified++
 		digest, err := gm.SignatureDigest(x.pair.Sign.Key, dialect.SM2ID, msg)
 		clear(msg)
 		if err != nil || !gm.VerifyDigest(x.pair.Sign.Key, digest[:], x.p.sig) || i/2 >= len(found) {
@@ -202,6 +204,11 @@ func (s *session) derive(c *claim) {
 
 // fourth sends M4. The session still counts for nothing.
 func (s *session) fourth(c *claim, x fieldsMessage, sig []byte) {
+	if s.state == established { // by another claim, while the key was at work
+		c.wipe()
+		return
+	}
+	delete(s.reading, x.hash)
 	ps, err := s.sealed(c)
 	if err != nil {
 		s.drop(KeyOperation, err.Error())
@@ -214,9 +221,9 @@ func (s *session) fourth(c *claim, x fieldsMessage, sig []byte) {
 	ps = append(ps, wire.Payload{Type: wire.TypeSig, Body: sig})
 	ps = append(ps, s.natPayloads(encap)...)
 	s.note(nil, x.p.skipped)
-	c.answer = wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}.Append(nil)
+	answer := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}.Append(nil)
 	s.claims = append(s.claims, c)
 	s.state = sentFields
-	s.seen.remember(x.hash, c.answer, s.e.now)
-	s.e.send(Datagram{Local: x.d.Local, Remote: x.d.Remote, Data: c.answer})
+	c.seen.remember(x.hash, answer, s.e.now)
+	s.e.send(Datagram{Local: x.d.Local, Remote: x.d.Remote, Data: answer})
 }

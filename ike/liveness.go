@@ -102,6 +102,7 @@ func (s *session) initialContact() {
 		o.end()
 	}
 	s.peer.dropChildren(Replaced, func(c *child) bool { return c.installed.Before(s.created) })
+	s.peer.missing() // a quick mode may have been under way on what ended
 }
 
 // lostTrack starts a main mode when an address of a configured peer, with which

@@ -28,8 +28,12 @@ import (
 func (e *Engine) first(d Datagram, h wire.Header) {
 	key := firstKey{h.Initiator, d.Remote}
 	if s := e.firsts[key]; s != nil {
-		if s.seen.hash != gm.SM3(d.Data) {
+		switch {
+		case s.seen.hash != gm.SM3(d.Data):
 			s.drop(UnexpectedState, "another message 1 under the same cookie")
+			return
+		case s.state != sentSA:
+			e.tell(s.event(Repeated, Duplicate, "not answered: not the last message"))
 			return
 		}
 		s.seen.answer = s.second() // made anew: a half-open session is to cost little

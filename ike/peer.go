@@ -125,9 +125,14 @@ func (d *dial) event(kind EventKind, reason Reason, detail string) Event {
 
 func (d *dial) noAnswer() {
 	d.peer.e.quiet(&d.resend)
-	if len(d.sessions) == 0 {
-		d.fail(Timeout, "no answer to message 1")
+	if len(d.sessions) > 0 {
+		return
 	}
+	if d.lastReason != "" { // what came instead says more than the silence
+		d.fail(d.lastReason, d.lastDetail)
+		return
+	}
+	d.fail(Timeout, "no answer to message 1")
 }
 
 // lost takes out a session that ended before it was proven.
@@ -199,7 +204,6 @@ func (p *peer) proven(s *session) {
 	p.failures = 0
 	e.clock.stop(&p.retry)
 	p.live = slices.Insert(p.live, 0, s)
-	p.settle(s)
 	s.watch()
 	s.greet()
 	limit := p.entry.IKELifetime
@@ -208,6 +212,7 @@ func (p *peer) proven(s *session) {
 	}
 	e.clock.set(&s.life, e.now.Add(limit), func() { s.finish(Expired, "working key lifetime") })
 	e.clock.set(&s.soft, e.now.Add(e.jitter(limit*9/10)), func() { s.renew() })
+	p.settle(s)
 	for _, t := range e.tunnels {
 		if t.peer != p {
 			continue
@@ -241,8 +246,16 @@ func (p *peer) settle(s *session) {
 		}
 		loser.crossed = true
 		e.clock.stop(&loser.soft)
-		if loser.role == Initiator || loser == o && s.role == Initiator {
-			e.clock.set(&loser.life, e.now.Add(sessionOverlap), func() { loser.finish(Replaced, "") })
+		wait := sessionOverlap
+		switch {
+		case loser.role == Initiator || loser == o && s.role == Initiator:
+		case s.knows.yumen: // the other end deletes it, unless that delete is lost
+			wait = 3 * sessionOverlap
+		default:
+			continue
+		}
+		if at := e.now.Add(wait); at.Before(loser.life.at) {
+			e.clock.set(&loser.life, at, func() { loser.finish(Replaced, "") })
 		}
 	}
 }

@@ -48,8 +48,9 @@ func (s *session) fifth(c *claim, x fieldsMessage) {
 	c.nat = s.detectNAT(x.p.natd, x.d, s.peer.entry.Encap)
 	s.note(nil, x.p.skipped)
 	hash := s.proofHash(c, Initiator, nil)
-	c.answer = s.seal(c, hash[:])
-	out := s.datagram(c.answer)
+	delete(s.reading, x.hash)
+	c.seen.remember(x.hash, s.seal(c, hash[:]), e.now)
+	out := s.datagram(c.seen.answer)
 	if c.nat.found() {
 		out.Local = netip.AddrPortFrom(s.local.Addr(), portNAT)
 		out.Remote = netip.AddrPortFrom(s.remote.Addr(), portNAT)

@@ -424,6 +424,9 @@ func (x *exchange) close() {
 	delete(x.s.exchanges, x.id)
 	if c := x.child; c != nil {
 		c.exchange = nil
+		if e.spis[x.spi] == c.ID && c.installed.IsZero() {
+			delete(e.spis, x.spi)
+		}
 		if !c.up && !c.useSoon.pending() {
 			c.end(Timeout, quietly)
 		}

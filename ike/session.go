@@ -1,7 +1,9 @@
 package ike
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -51,8 +53,7 @@ type claim struct {
 	ours, theirs half
 	keys         gm.Keys
 	iv           [16]byte // of the next message of phase 1
-	answer       []byte   // M4 or M5 as sent
-	prompt       [32]byte // hash of the M3 that it answers
+	seen         answered // the M3 or M4 that made it, and our answer
 	nat          natState
 }
 
@@ -238,7 +239,7 @@ func (s *session) end() {
 	e.clock.stop(&s.life)
 	e.clock.stop(&s.soft)
 	e.clock.stop(&s.dpd)
-	for _, x := range s.exchanges {
+	for _, x := range s.exchangeList() {
 		x.close()
 	}
 	s.exchanges, s.used, s.quick = nil, nil, nil
@@ -255,8 +256,16 @@ func (s *session) end() {
 	queue := s.queue
 	s.queue = nil
 	for _, t := range queue {
+		t.queued = false
+	}
+	for _, t := range queue {
 		t.ensure()
 	}
+}
+
+// exchangeList returns the exchanges in an order that hangs on no map.
+func (s *session) exchangeList() []*exchange {
+	return slices.SortedFunc(maps.Values(s.exchanges), func(a, b *exchange) int { return cmp.Compare(a.id, b.id) })
 }
 
 func (h *half) wipe() {

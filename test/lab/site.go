@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -46,12 +45,6 @@ func (s Site) Clone() Site {
 	return s
 }
 
-// Prepared returns s with its verifiers made, for many labs of one policy.
-func (s Site) Prepared() Site {
-	s.Verifiers = maps.Clone(s.verifiers())
-	return s
-}
-
 // Peer is the only peer of a site with one; Tunnel is its first tunnel.
 func (s *Site) Peer() *policy.Peer     { return &s.Policy.Peers[0] }
 func (s *Site) Tunnel() *policy.Tunnel { return &s.Policy.Tunnels[0] }
@@ -69,6 +62,8 @@ type Members struct {
 	Third    *Identity // a legitimate member who is nobody's peer here
 	Stranger *Identity // gw-i by another authority
 	Foreign  *Authority
+
+	byI, byR *trust.Verifier // what i judges r with, and r i
 }
 
 // NewMembers issues the identities of a small world.
@@ -78,7 +73,17 @@ func NewMembers() *Members {
 	m.R = m.Root.Issue(SubjectR, Validity{})
 	m.Third = m.Root.Issue("CN=gw-t,O=Example,C=CN", Validity{})
 	m.Stranger = m.Foreign.Issue(SubjectI, Validity{})
+	i, r := m.Pair()
+	m.byI, m.byR = i.verifiers()["r"], r.verifiers()["i"]
 	return m
+}
+
+// verifiers are those of s, made once for many labs.
+func (m *Members) verifiers(s *Site) map[string]*trust.Verifier {
+	if s.Name == "i" {
+		return map[string]*trust.Verifier{"r": m.byI}
+	}
+	return map[string]*trust.Verifier{"i": m.byR}
 }
 
 // Pair describes two gateways, i and r, with the tunnel office between them. i

@@ -1,0 +1,42 @@
+package lab
+
+import (
+	"flag"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+var (
+	storms = flag.Int("storms", 10000, "how many storms to run")
+	only   = flag.Uint64("seed", 0, "run only this storm and print it")
+)
+
+// A storm ends with one tunnel up, whatever happened before.
+func TestEveryStormEndsWithOneTunnelUp(t *testing.T) {
+	if *only != 0 {
+		s := NewStorm(members(), *only)
+		wrong := s.Rage()
+		t.Logf("%v\n%v", s, s.Lab.Story.String())
+		for _, w := range wrong {
+			t.Error(w)
+		}
+		return
+	}
+	var next, failed atomic.Uint64
+	var work sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		work.Go(func() {
+			for seed := next.Add(1); seed <= uint64(*storms) && failed.Load() < 10; seed = next.Add(1) {
+				s := NewStorm(members(), seed)
+				s.Lab.Story.Off = true
+				if wrong := s.Rage(); len(wrong) > 0 {
+					failed.Add(1)
+					t.Errorf("%v: %q", s, wrong)
+				}
+			}
+		})
+	}
+	work.Wait()
+}
