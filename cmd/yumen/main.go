@@ -6,8 +6,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"time"
@@ -25,20 +27,22 @@ const (
 	exitNotRunning = 3
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run executes one command line and returns its exit status.
-func run(args []string) int {
+func run(args []string, stdout, stderr io.Writer) int {
 	root, understood := newRootCommand()
 	root.SetArgs(args)
-	err := root.Execute()
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(root.ErrOrStderr(), "yumen: %v\n", err)
+	fmt.Fprintf(stderr, "yumen: %v\n", err)
 	switch {
 	case !*understood:
-		fmt.Fprintln(root.ErrOrStderr(), "try `yumen help`")
+		fmt.Fprintln(stderr, "try `yumen help`")
 		return exitUsage
 	case errors.Is(err, control.ErrNotRunning):
 		return exitNotRunning
