@@ -31,7 +31,7 @@ func TestNothingLeavesInClearWhenThePlaneIsKilled(t *testing.T) {
 	t.Parallel()
 	for _, s := range []spec{
 		{Children: subnets()},
-		{Children: []childSpec{{"10.1.0.0/24", "0.0.0.0/0"}, {"fd01::/64", "::/0"}}},
+		{Children: []childSpec{{Local: "10.1.0.0/24", Remote: "0.0.0.0/0"}, {Local: "fd01::/64", Remote: "::/0"}}},
 	} {
 		t.Run(s.Children[0].Remote, func(t *testing.T) {
 			two := NewTwoSites(t)
@@ -117,7 +117,7 @@ func TestNewAddressesAndLinksAreFollowed(t *testing.T) {
 	Need(t)
 	t.Parallel()
 	two := NewTwoSites(t)
-	a, b := two.both(t, spec{Children: []childSpec{{"10.1.0.0/24", "0.0.0.0/0"}, {"fd01::/64", "::/0"}}})
+	a, b := two.both(t, spec{Children: []childSpec{{Local: "10.1.0.0/24", Remote: "0.0.0.0/0"}, {Local: "fd01::/64", Remote: "::/0"}}})
 	// A subnet that appears while the plane runs is reached directly.
 	Run(t, two.HostA, "ip", "addr", "add", "172.16.5.2/24", "dev", "lan")
 	Run(t, two.HostA, "ip", "route", "add", "172.16.5.0/24", "dev", "lan", "table", "local", "src", HostA4, "metric", "1")

@@ -3,6 +3,7 @@ package netns
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,7 +35,12 @@ type spec struct {
 	Idle            bool // nothing is put to use
 }
 
-type childSpec struct{ Local, Remote string } // as A sees it
+// childSpec is a child as A sees it. Outer addresses left out are those of TwoSites.
+type childSpec struct {
+	Local, Remote string
+	From, To      string
+	Key           int // keys and SPIs follow from it; 0: from the place in the list
+}
 
 type ruleSpec struct {
 	Action        policy.Action
@@ -159,7 +165,8 @@ func (s *spec) suite() policy.Suite {
 }
 
 func (s *spec) child(i int, t policy.Tunnel) esp.Child {
-	toB, toA := byte(2*i+1), byte(2*i+2)
+	key := cmp.Or(s.Children[i].Key, i+1)
+	toB, toA := byte(2*key), byte(2*key+1)
 	half := func(n byte) esp.Half {
 		key := bytes.Repeat([]byte{n}, esp.KeymatLen(s.suite()))
 		return esp.Half{SPI: esp.SPI(0x1000 + uint32(n)), Keymat: secret.New(key)}
@@ -168,6 +175,7 @@ func (s *spec) child(i int, t policy.Tunnel) esp.Child {
 	if s.V6 {
 		a, b = OutsideA6, OutsideB6
 	}
+	a, b = cmp.Or(s.Children[i].From, a), cmp.Or(s.Children[i].To, b)
 	var port uint16
 	if s.Encap {
 		port = 4500
@@ -285,5 +293,5 @@ func (two *TwoSites) flows() []site.Flow {
 }
 
 func subnets() []childSpec {
-	return []childSpec{{"10.1.0.0/24", "10.2.0.0/24"}, {"fd01::/64", "fd02::/64"}}
+	return []childSpec{{Local: "10.1.0.0/24", Remote: "10.2.0.0/24"}, {Local: "fd01::/64", Remote: "fd02::/64"}}
 }

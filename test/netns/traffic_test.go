@@ -64,7 +64,7 @@ func TestSelectorsForEverythingCoverThePeerWithoutALoop(t *testing.T) {
 	for _, encap := range []bool{false, true} {
 		t.Run(fmt.Sprintf("encap=%t", encap), func(t *testing.T) {
 			two := NewTwoSites(t)
-			s := spec{Encap: encap, Children: []childSpec{{"10.1.0.0/24", "0.0.0.0/0"}, {"fd01::/64", "::/0"}}}
+			s := spec{Encap: encap, Children: []childSpec{{Local: "10.1.0.0/24", Remote: "0.0.0.0/0"}, {Local: "fd01::/64", Remote: "::/0"}}}
 			a, b := two.both(t, s)
 			stop := Capture(t, two.Router, "wan-a", "")
 			flows := two.flows()
