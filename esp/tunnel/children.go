@@ -46,7 +46,26 @@ func (p *Plane) Install(c esp.Child, from esp.State) error {
 	}
 	p.table, p.pairs[c.ID] = table, x
 	p.publish()
-	return p.refreshMTU()
+	if err := p.refreshMTU(); err != nil {
+		p.discard(x)
+		return fmt.Errorf("install child %d of tunnel %s: %w", c.ID, c.Tunnel, err)
+	}
+	return nil
+}
+
+// discard stops the SAs of a pair once no worker holds them. The caller holds mu.
+func (p *Plane) discard(x *pair) {
+	delete(p.pairs, x.child.ID)
+	p.table = p.table.Without(x.child.ID)
+	if p.table.Outbound(x.child.Tunnel) == nil {
+		if y := p.latest(x.child.Tunnel); y != nil {
+			p.table = p.table.WithOutbound(y.out)
+		}
+	}
+	p.publish()
+	p.settle()
+	x.in.Close()
+	x.out.Close()
 }
 
 // checkPath refuses what no socket of ours could carry.
@@ -117,17 +136,7 @@ func (p *Plane) Remove(id esp.ChildID) (esp.State, error) {
 	if x == nil {
 		return esp.State{}, fmt.Errorf("remove child %d: %w", id, ErrNoChild)
 	}
-	delete(p.pairs, id)
-	p.table = p.table.Without(id)
-	if p.table.Outbound(x.child.Tunnel) == nil {
-		if y := p.latest(x.child.Tunnel); y != nil {
-			p.table = p.table.WithOutbound(y.out)
-		}
-	}
-	p.publish()
-	p.settle()
-	x.in.Close()
-	x.out.Close()
+	p.discard(x)
 	return esp.Export(x.in, x.out), p.refreshMTU()
 }
 

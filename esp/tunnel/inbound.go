@@ -209,6 +209,14 @@ func (w *inWorker) assemble(x *pair, inner []byte) []byte {
 // write gives the host what it can forward: a packet put together here is larger
 // than its links, so it is cut again.
 func (w *inWorker) write(inner []byte, size int) {
+	if len(inner) <= size { // nothing to allocate for
+		if _, err := w.tun.Write(inner); err != nil {
+			w.plane.counts.add(dropTUN)
+			return
+		}
+		w.plane.counts.add(opened)
+		return
+	}
 	w.fragID++
 	pieces, err := fragments(inner, w.piece, size, w.fragID)
 	if err != nil {
