@@ -286,7 +286,7 @@ func (c *child) end(reason Reason, tell bool) {
 		s.sendDelete(c.In.SPI)
 	}
 	switch {
-	case !c.up || !t.lacking():
+	case !c.up || !t.lacking() || reason == InstallFailed: // childFailed waits before the next
 	case reason == PeerDeleted: // not at once: the peer may mean it
 		t.failed(reason, "the peer deleted the tunnel")
 	default:

@@ -35,7 +35,7 @@ func (s *session) fields(d Datagram) {
 		}
 	}
 	switch {
-	case s.badFields >= maxBadFields:
+	case s.badFields >= maxBadFields, s.badCerts >= maxBadCerts:
 		s.drop(TooManyFailures, "message not read")
 		return
 	case len(s.claims)+s.pending >= maxClaims:
@@ -61,6 +61,7 @@ func (s *session) fields(d Datagram) {
 	if x.peer, x.pair = s.peer, s.pair; s.role == Responder {
 		var reason Reason
 		if x.peer, x.pair, reason, err = e.identify(d, x.p.certs); err != nil {
+			s.badCerts++
 			s.drop(reason, err.Error())
 			return
 		}

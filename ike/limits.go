@@ -14,6 +14,7 @@ const (
 	maxHalfOpenUnknown = 1024 // of all other sources together
 	maxHalfOpenSource  = 16   // of one source address
 	maxBadFields       = 4    // failed M3 (M4) of one session
+	maxBadCerts        = 16   // M3 of one session with certificates that nobody has
 	maxEnvelopes       = 8192 // remembered SK bodies
 	maxChains          = 1024 // remembered verdicts on certificates
 )

@@ -147,6 +147,7 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 	e.quiet(&d.resend)
 	s := e.newSession(Initiator, pairKey{h.Initiator, h.Responder}, in)
 	s.version, s.dialect, s.dial, s.peer, s.pair = h.Version, d.peer.entry.Dialect, d, d.peer, pair
+	s.begun = d.begun
 	s.saI, s.saR = d.saI, slices.Clone(p.sa)
 	s.knows = readVendors(p.vendors)
 	s.lifetime = seconds(x.life.seconds)
@@ -251,7 +252,7 @@ func (s *session) note(deviations []string, skipped []wire.PayloadType) {
 }
 
 func (e *Engine) newSession(role Role, key pairKey, d Datagram) *session {
-	s := &session{e: e, role: role, cki: key.i, ckr: key.r, local: d.Local, remote: d.Remote, created: e.now}
+	s := &session{e: e, role: role, cki: key.i, ckr: key.r, local: d.Local, remote: d.Remote, created: e.now, begun: e.now}
 	e.sessions[key] = s
 	return s
 }

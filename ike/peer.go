@@ -48,7 +48,7 @@ type dial struct {
 	saI           []byte
 	sessions      []*session
 	resend        resend
-	replaces      bool // a make-before-break of a living session
+	begun         time.Time
 	lastReason    Reason
 	lastDetail    string
 }
@@ -100,7 +100,7 @@ func (e *Engine) resolved(in Resolved) {
 // begin sends M1.
 func (p *peer) begin(local, remote netip.Addr) {
 	e := p.e
-	d := &dial{peer: p, cki: e.newCookie(), version: wire.Version11, replaces: len(p.live) > 0,
+	d := &dial{peer: p, cki: e.newCookie(), version: wire.Version11, begun: e.now,
 		local: netip.AddrPortFrom(local, portIKE), remote: netip.AddrPortFrom(remote, portIKE)}
 	if p.entry.Dialect.GMVersion0 {
 		d.version = wire.Version10
@@ -206,12 +206,7 @@ func (p *peer) proven(s *session) {
 	p.live = slices.Insert(p.live, 0, s)
 	s.watch()
 	s.greet()
-	limit := p.entry.IKELifetime
-	if s.lifetime > 0 && s.lifetime < limit {
-		limit = s.lifetime
-	}
-	e.clock.set(&s.life, e.now.Add(limit), func() { s.finish(Expired, "working key lifetime") })
-	e.clock.set(&s.soft, e.now.Add(e.jitter(limit*9/10)), func() { s.renew() })
+	s.limit()
 	p.settle(s)
 	for _, t := range e.tunnels {
 		if t.peer != p {
@@ -235,8 +230,11 @@ func (p *peer) settle(s *session) {
 		if o == s || o.state != established {
 			continue
 		}
-		loser := o
-		if o.role != s.role && s.created.Before(o.up) {
+		loser, wait := o, sessionOverlap
+		if o.role != s.role && s.begun.After(o.up) {
+			// Perhaps they crossed in the eyes of the peer: let it be first.
+			wait += sessionOverlap / 2
+		} else if o.role != s.role {
 			if !s.knows.yumen {
 				continue
 			}
@@ -246,7 +244,6 @@ func (p *peer) settle(s *session) {
 		}
 		loser.crossed = true
 		e.clock.stop(&loser.soft)
-		wait := sessionOverlap
 		switch {
 		case loser.role == Initiator || loser == o && s.role == Initiator:
 		case s.knows.yumen: // the other end deletes it, unless that delete is lost
@@ -255,9 +252,36 @@ func (p *peer) settle(s *session) {
 			continue
 		}
 		if at := e.now.Add(wait); at.Before(loser.life.at) {
-			e.clock.set(&loser.life, at, func() { loser.finish(Replaced, "") })
+			e.clock.set(&loser.life, at, loser.replaced)
 		}
 	}
+}
+
+// limit sets when a proven session is renewed and when it ends.
+func (s *session) limit() {
+	e, life := s.e, s.peer.entry.IKELifetime
+	if s.lifetime > 0 && s.lifetime < life {
+		life = s.lifetime
+	}
+	at := func(d time.Duration) time.Time { // of a session taken back, perhaps at once
+		if t := s.up.Add(d); t.After(e.now) {
+			return t
+		}
+		return e.now
+	}
+	e.clock.set(&s.life, at(life), func() { s.finish(Expired, "working key lifetime") })
+	e.clock.set(&s.soft, at(e.jitter(life*9/10)), s.renew)
+}
+
+// replaced ends a session that lost to another, unless that one has ended: the
+// two ends may have seen their sessions in different orders.
+func (s *session) replaced() {
+	if len(s.peer.live) > 1 {
+		s.finish(Replaced, "")
+		return
+	}
+	s.crossed = false
+	s.limit()
 }
 
 // renew begins a new main mode before the working key reaches its limit.

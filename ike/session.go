@@ -70,6 +70,7 @@ type session struct {
 	dialect       policy.Dialect
 	saI, saR      []byte // bodies as sent or received
 	created       time.Time
+	begun         time.Time // when its M1 was sent or received
 	up            time.Time
 	lifetime      time.Duration // offered and chosen; ours is applied at the end
 	pair          *trust.Pair
@@ -82,6 +83,7 @@ type session struct {
 	life, soft    alarm
 	pending       int // private-key operations under way
 	badFields     int
+	badCerts      int
 	badProof      int
 	knows         features
 	nat           natState
