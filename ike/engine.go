@@ -28,7 +28,7 @@ type Engine struct {
 
 	dials    map[wire.Cookie]*dial
 	sessions map[pairKey]*session
-	firsts   map[firstKey]*session // responder sessions by their M1, until M3
+	halfOpen halfOpens
 	children map[esp.ChildID]*child
 	ops      map[uint64]*op
 	spis     map[esp.SPI]esp.ChildID // our inbound SPIs in use or reserved
@@ -64,7 +64,7 @@ func NewEngine(cfg Config) (*Engine, error) {
 	e := &Engine{
 		dials:    map[wire.Cookie]*dial{},
 		sessions: map[pairKey]*session{},
-		firsts:   map[firstKey]*session{},
+		halfOpen: halfOpens{byFirst: map[firstKey]*halfOpen{}, byPair: map[pairKey]*halfOpen{}},
 		children: map[esp.ChildID]*child{},
 		ops:      map[uint64]*op{},
 		spis:     map[esp.SPI]esp.ChildID{},

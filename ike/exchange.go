@@ -233,6 +233,7 @@ func (e *Engine) clearNotice(d Datagram, h wire.Header, dial *dial) {
 			CookieI: h.Initiator, CookieR: h.Responder, Local: d.Local, Remote: d.Remote, Claimed: true}
 		if dial != nil && dial.remote.Addr() == d.Remote.Addr() {
 			v.Peer = dial.peer.entry.Name
+			dial.notice = v.Detail
 			if len(dial.sessions) == 0 {
 				dial.lastReason, dial.lastDetail = PeerRefused, v.Detail
 			}

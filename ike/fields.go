@@ -62,7 +62,12 @@ func (s *session) fields(d Datagram) {
 		var reason Reason
 		if x.peer, x.pair, reason, err = e.identify(d, x.p.certs); err != nil {
 			s.badCerts++
-			s.drop(reason, err.Error())
+			e.refuse(d, s.header(wire.MainMode, 0, 0), wire.InvalidCertificate, reason, err.Error())
+			return
+		}
+		from := sender{x.pair.Sign.Fingerprint, d.Remote.Addr()}
+		if !e.gate.fields(from, s.first != nil && s.first.known, e.now) {
+			s.drop(RateLimited, "too many messages 3 under this certificate")
 			return
 		}
 	}

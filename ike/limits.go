@@ -10,23 +10,32 @@ import (
 
 // Limits on what unproven peers can make us keep and do.
 const (
-	maxHalfOpenKnown   = 1024 // responder sessions of configured addresses
-	maxHalfOpenUnknown = 1024 // of all other sources together
-	maxHalfOpenSource  = 16   // of one source address
-	maxBadFields       = 4    // failed M3 (M4) of one session
-	maxBadCerts        = 16   // M3 of one session with certificates that nobody has
-	maxEnvelopes       = 8192 // remembered SK bodies
-	maxChains          = 1024 // remembered verdicts on certificates
+	maxHalfOpen       = 1024 // M1s that wait, of configured addresses and of others each
+	maxHalfOpenSource = 16   // of one unknown address
+	maxHalfOpenPeer   = 128  // of one configured address
+	maxUnproven       = 1024 // sessions past M3, of configured addresses and of others each
+	maxSenders        = 4096 // pairs of certificate and source whose rate is kept
+	maxBadFields      = 4    // failed M3 (M4) of one session
+	maxBadCerts       = 16   // M3 of one session with certificates that nobody has
+	maxEnvelopes      = 8192 // remembered SK bodies
+	maxChains         = 1024 // remembered verdicts on certificates
 )
 
-// gate counts half-open sessions and rates what is sent to unproven sources.
+// gate rates what unproven sources can make us do and send.
 type gate struct {
-	known, unknown int
-	bySource       map[netip.Addr]int
-	notices        bucket // unprotected notifications
-	answers        bucket // M2 to unknown sources
-	spis           bucket // deletes for unknown SPIs
-	strays         bucket // events about unknown cookies
+	notices  bucket // unprotected notifications
+	answers  bucket // M2 to unknown sources
+	spis     bucket // deletes for unknown SPIs
+	strays   bucket // events about unknown cookies
+	unknown  bucket // M3 of unknown sources
+	bySender map[sender]*bucket
+}
+
+// sender is who an M3 claims to be, and from where: a recorded certificate sent
+// from elsewhere does not spend its owner's share.
+type sender struct {
+	certificate string
+	source      netip.Addr
 }
 
 // bucket is a token bucket; the zero value is full.
@@ -50,42 +59,23 @@ func (g *gate) notice(now time.Time) bool     { return g.notices.take(now, 10, 2
 func (g *gate) unknownSPI(now time.Time) bool { return g.spis.take(now, 5, 10) }
 func (g *gate) stray(now time.Time) bool      { return g.strays.take(now, 10, 20) }
 
-// admit counts a new half-open session in, or says why not.
-func (g *gate) admit(source netip.Addr, known bool, now time.Time) (string, bool) {
-	switch {
-	case g.bySource[source] >= maxHalfOpenSource:
-		return "too many from this address", false
-	case known && g.known >= maxHalfOpenKnown, !known && g.unknown >= maxHalfOpenUnknown:
-		return "table full", false
-	case !known && !g.answers.take(now, 100, 200):
-		return "answers to unknown sources are limited", false
-	}
-	if g.bySource == nil {
-		g.bySource = map[netip.Addr]int{}
-	}
-	g.bySource[source]++
-	if known {
-		g.known++
-	} else {
-		g.unknown++
-	}
-	return "", true
-}
+func (g *gate) answer(now time.Time) bool { return g.answers.take(now, 100, 200) }
 
-// closed counts a responder's session out when it is proven or ends.
-func (g *gate) closed(s *session) {
-	if s.role != Responder || !s.counted {
-		return
+// fields limits the private-key operations that M3s cost: by certificate and
+// source, and for all unknown sources together.
+func (g *gate) fields(x sender, known bool, now time.Time) bool {
+	if !known && !g.unknown.take(now, 50, 100) {
+		return false
 	}
-	s.counted = false
-	if s.known {
-		g.known--
-	} else {
-		g.unknown--
+	b := g.bySender[x]
+	if b == nil {
+		if len(g.bySender) >= maxSenders || g.bySender == nil {
+			g.bySender = map[sender]*bucket{}
+		}
+		b = &bucket{}
+		g.bySender[x] = b
 	}
-	if g.bySource[s.source]--; g.bySource[s.source] == 0 {
-		delete(g.bySource, s.source)
-	}
+	return b.take(now, 5, 20)
 }
 
 // envelopeCache remembers SK bodies with the cookies they came under. An SK body

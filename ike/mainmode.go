@@ -26,19 +26,8 @@ import (
 
 // first answers M1 with M2.
 func (e *Engine) first(d Datagram, h wire.Header) {
-	key := firstKey{h.Initiator, d.Remote}
-	if s := e.firsts[key]; s != nil {
-		switch {
-		case s.seen.hash != gm.SM3(d.Data):
-			s.drop(UnexpectedState, "another message 1 under the same cookie")
-			return
-		case s.state != sentSA:
-			e.tell(s.event(Repeated, Duplicate, "not answered: not the last message"))
-			return
-		}
-		s.seen.answer = s.second() // made anew: a half-open session is to cost little
-		s.repeatAnswer(&s.seen, false, d)
-		s.seen.answer = nil
+	if o := e.halfOpen.byFirst[firstKey{h.Initiator, d.Remote}]; o != nil {
+		e.repeated(o, d)
 		return
 	}
 	candidates, known := e.candidates(d.Local.Addr(), d.Remote.Addr())
@@ -65,40 +54,20 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.stray(d, h, Malformed, err.Error())
 		return
 	}
-	dialect := candidates[0].entry.Dialect
-	answer, x, err := choosePhaseOne(sa, dialect.StrictLifetime)
-	if err != nil {
+	if _, _, err := choosePhaseOne(sa, candidates[0].entry.Dialect.StrictLifetime); err != nil {
 		e.refuse(d, h, wire.NoProposalChosen, NoProposal, err.Error())
 		return
 	}
-	if why, ok := e.gate.admit(d.Remote.Addr(), known, e.now); !ok {
-		e.stray(d, h, HalfOpenLimit, why)
+	if !known && !e.gate.answer(e.now) {
+		e.stray(d, h, RateLimited, "answers to unknown sources are limited")
 		return
 	}
-	s := e.newSession(Responder, pairKey{h.Initiator, e.newCookie()}, d)
-	s.version, s.dialect, s.known, s.counted, s.source = h.Version, dialect, known, true, d.Remote.Addr()
-	s.saI, s.saR = slices.Clone(p.sa), answer.Append(nil)
-	s.offers = vendorIDs(candidates[0].entry)
-	s.knows = readVendors(p.vendors)
-	s.lifetime = seconds(x.life.seconds)
-	s.first = key
-	e.firsts[key] = s
-	e.tell(s.event(IKEStarted, "", ""))
-	s.note(x.deviations(), p.skipped)
-	s.seen.remember(gm.SM3(d.Data), nil, e.now)
-	e.send(s.datagram(s.second()))
-	e.clock.set(&s.life, e.now.Add(halfOpenLife), func() { s.fail(Timeout, "not proven in time") })
-}
-
-// second is M2.
-func (s *session) second() []byte {
-	own := s.e.cfg.Own
-	m := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: append([]wire.Payload{
-		{Type: wire.TypeSA, Body: s.saR},
-		certPayload(wire.CertSign, own.Sign.DER),
-		certPayload(wire.CertEnc, own.Enc.DER),
-	}, s.offers...)}
-	return m.Append(nil)
+	o := &halfOpen{key: pairKey{h.Initiator, e.newCookie()}, local: d.Local, remote: d.Remote, created: e.now,
+		lastAnswer: e.now, hash: gm.SM3(d.Data), saI: slices.Clone(p.sa), peer: candidates[0], version: h.Version,
+		knows: readVendors(p.vendors), known: known}
+	e.admit(o)
+	e.tell(o.event(IKEStarted, "", ""))
+	e.send(Datagram{Local: d.Local, Remote: d.Remote, Data: o.second(e)})
 }
 
 func certPayload(encoding wire.CertEncoding, der []byte) wire.Payload {
@@ -221,7 +190,14 @@ func (s *session) third(sig []byte) {
 	ps = append(ps, s.natPayloads(s.peer.entry.Encap)...)
 	m := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}
 	s.state = sentFields
-	e.repeat(&s.resend, s.datagram(m.Append(nil)), false, func() { s.fail(Timeout, "no answer to message 3") })
+	third := m.Append(nil)
+	e.repeat(&s.resend, s.datagram(third), false, func() {
+		if s.dial != nil && s.dial.notice != "" {
+			s.fail(PeerRefused, s.dial.notice)
+			return
+		}
+		s.fail(silenceAfter("message 3", len(third)))
+	})
 }
 
 // fail ends a session that was never proven.

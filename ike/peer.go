@@ -49,6 +49,7 @@ type dial struct {
 	sessions      []*session
 	resend        resend
 	begun         time.Time
+	notice        string // unauthenticated notification that came instead of an answer
 	lastReason    Reason
 	lastDetail    string
 }

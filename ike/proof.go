@@ -147,7 +147,7 @@ func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
 	}
 	s.lastBlock = last
 	s.state, s.up = established, e.now
-	e.gate.closed(s)
+	s.openDone()
 	e.quiet(&s.resend)
 	for _, o := range s.claims {
 		o.ours.wipe()
@@ -156,12 +156,9 @@ func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
 			o.keys.Wipe()
 		}
 	}
-	s.claims, s.reading, s.offers = nil, nil, nil
+	s.claims, s.reading = nil, nil
 	s.exchanges, s.used = map[uint32]*exchange{}, map[uint32]struct{}{}
 	s.quickForm = s.dialect.QMHash
-	if e.firsts[s.first] == s {
-		delete(e.firsts, s.first)
-	}
 	if s.nat.found() {
 		e.tell(s.event(NATFound, "", s.nat.String()))
 	}
@@ -218,8 +215,12 @@ func (e *Engine) receive(d Datagram) {
 		s.receive(d, h)
 		return
 	}
-	dial := e.dials[h.Initiator]
+	dial, half := e.dials[h.Initiator], e.halfOpen.byPair[pairKey{h.Initiator, h.Responder}]
 	switch {
+	case half != nil && h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == 0 && d.Remote == half.remote:
+		if s := e.promote(half); s != nil {
+			s.receive(d, h)
+		}
 	case h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == 0 && h.Responder == (wire.Cookie{}):
 		e.first(d, h)
 	case h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == 0 && dial != nil:

@@ -54,5 +54,10 @@ const (
 	Dead        Reason = "dead-peer"
 	ShutDown    Reason = "shut-down"
 	Unresolved  Reason = "unresolved"
-	Reloaded    Reason = "reloaded"
+
+	// FragmentsBlocked is a timeout of messages that are large where small ones
+	// get through.
+	FragmentsBlocked Reason = "fragments-blocked"
+
+	Reloaded Reason = "reloaded"
 )

@@ -88,11 +88,7 @@ type session struct {
 	knows         features
 	nat           natState
 	deviations    []string
-	known         bool       // M1 came from a configured address
-	counted       bool       // stands in the gate's counts
-	source        netip.Addr // where M1 came from
-	first         firstKey
-	offers        []wire.Payload    // Vendor IDs of our M2
+	first         *halfOpen         // responder: what M1 left, until proven
 	reading       map[[32]byte]bool // M3 or M4 whose envelope is being opened
 	exchanges     map[uint32]*exchange
 	used          map[uint32]struct{}
@@ -233,10 +229,7 @@ func (s *session) end() {
 	e := s.e
 	s.state = ended
 	delete(e.sessions, s.key())
-	if e.firsts[s.first] == s {
-		delete(e.firsts, s.first)
-	}
-	e.gate.closed(s)
+	s.openDone()
 	e.quiet(&s.resend)
 	e.clock.stop(&s.life)
 	e.clock.stop(&s.soft)
@@ -268,6 +261,14 @@ func (s *session) end() {
 // exchangeList returns the exchanges in an order that hangs on no map.
 func (s *session) exchangeList() []*exchange {
 	return slices.SortedFunc(maps.Values(s.exchanges), func(a, b *exchange) int { return cmp.Compare(a.id, b.id) })
+}
+
+// openDone takes a session out of the table of those that are not proven.
+func (s *session) openDone() {
+	if s.first != nil {
+		s.e.forget(s.first)
+		s.first = nil
+	}
 }
 
 func (h *half) wipe() {

@@ -9,7 +9,7 @@ import (
 
 // Status returns a reading of every session and tunnel.
 func (e *Engine) Status() Status {
-	st := Status{HalfOpen: e.gate.known + e.gate.unknown}
+	st := Status{HalfOpen: e.halfOpen.count()}
 	for _, s := range e.sessionList() {
 		st.Sessions = append(st.Sessions, s.status())
 	}

@@ -165,6 +165,7 @@ const (
 	NoProposalChosen        NotifyType = 14
 	PayloadMalformed        NotifyType = 16
 	InvalidIDInformation    NotifyType = 18
+	InvalidCertificate      NotifyType = 20
 	InvalidHashInformation  NotifyType = 23
 	AuthenticationFailed    NotifyType = 24
 	UnsupportedExchangeType NotifyType = 29
