@@ -23,6 +23,8 @@ type Gateway struct {
 	Told func(ike.Event)
 	// Keys counts private-key operations that were asked for.
 	Keys int
+	// Wake is when the engine wants to be called next.
+	Wake time.Time
 
 	lab    *Lab
 	seed   uint64
@@ -85,6 +87,7 @@ func (g *Gateway) Feed(in ike.Input) ike.Output {
 // wakeAt plans the next Tick; an earlier plan is void.
 func (g *Gateway) wakeAt(at time.Time) {
 	g.wake++
+	g.Wake = at
 	if at.IsZero() {
 		return
 	}

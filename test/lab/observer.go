@@ -49,7 +49,10 @@ func (o *observer) label(p *Packet, all []*Gateway) {
 		return
 	}
 	if _, known := o.starters[h.Initiator]; !known {
-		o.starters[h.Initiator] = p.From
+		o.starters[h.Initiator] = ""
+		if h.Responder == (wire.Cookie{}) {
+			o.starters[h.Initiator] = p.From
+		}
 	}
 	var ps []wire.Payload
 	if h.Flags&wire.FlagEncrypted == 0 {
