@@ -19,31 +19,6 @@ type Gateway struct {
 	process *Process
 }
 
-// Issue makes a root and, for each gateway, a certificate pair with the subject
-// CN=<folder name>, all with the product's own commands. Private keys are plain
-// PKCS#8, so that other tools can judge the captures.
-func Issue(yumen, folder string, gateways ...*Gateway) error {
-	root := filepath.Join(folder, "ca")
-	if _, err := run(yumen, "pki", "root", "--subject", "CN=Lab Root,O=Yumen Lab,C=CN", "--days", "30", "--out", root); err != nil {
-		return err
-	}
-	for _, g := range gateways {
-		name := filepath.Base(g.Dir)
-		if _, err := run(yumen, "pki", "pair", "--ca", filepath.Join(root, "ca.crt"), "--ca-key", filepath.Join(root, "ca.key"),
-			"--subject", Subject(name), "--days", "30", "--out", g.Dir); err != nil {
-			return err
-		}
-		crt, err := os.ReadFile(filepath.Join(root, "ca.crt"))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(g.Dir, "ca.crt"), crt, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Subject is the name in both certificates of the gateway with that folder name.
 func Subject(name string) string { return "CN=" + name + ",O=Yumen Lab,C=CN" }
 
@@ -86,12 +61,40 @@ func (g *Gateway) Command(args ...string) (string, error) {
 
 // Status is the part of `yumen status --json` that tests read.
 type Status struct {
-	Tunnels []struct {
-		Name        string `json:"name"`
-		State       string `json:"state"`
-		LastFailure string `json:"last_failure"`
-		LastDetail  string `json:"last_detail"`
-	} `json:"tunnels"`
+	Warnings []string `json:"warnings"`
+	HalfOpen int      `json:"half_open"`
+	Sessions []struct {
+		Peer    string `json:"peer"`
+		State   string `json:"state"`
+		CookieI string `json:"cookie_i"`
+		Local   string `json:"local"`
+		Remote  string `json:"remote"`
+		NAT     string `json:"nat"`
+	} `json:"sessions"`
+	Tunnels []Tunnel `json:"tunnels"`
+}
+
+// Tunnel is a tunnel in a status.
+type Tunnel struct {
+	Name        string `json:"name"`
+	State       string `json:"state"`
+	LastFailure string `json:"last_failure"`
+	LastDetail  string `json:"last_detail"`
+	Children    []struct {
+		InUse   bool   `json:"in_use"`
+		Suite   string `json:"suite"`
+		ESN     bool   `json:"esn"`
+		Encap   bool   `json:"encap"`
+		In      Half   `json:"in"`
+		Out     Half   `json:"out"`
+		BadAuth uint64 `json:"bad_auth"`
+	} `json:"children"`
+}
+
+// Half is one direction of a child in a status.
+type Half struct {
+	SPI     string `json:"spi"`
+	Packets uint64 `json:"packets"`
 }
 
 // Status asks the daemon.

@@ -89,6 +89,80 @@ func (f Flow) Bulk(size int) (float64, error) {
 	return float64(size) * 8 / time.Since(begin).Seconds(), nil
 }
 
+// Talk sends the marker over tcp or udp to a port and waits for its echo. It
+// returns an error when that has not come in time.
+func (f Flow) Talk(network string, port int, limit time.Duration) error {
+	at := net.JoinHostPort(f.ToAddr, fmt.Sprint(port))
+	var echo io.Closer
+	err := f.To.Do(func() (err error) {
+		if network == "udp" {
+			var c net.PacketConn
+			if c, err = net.ListenPacket(network, at); err == nil {
+				echo = c
+				go echoPackets(c)
+			}
+			return err
+		}
+		var l net.Listener
+		if l, err = net.Listen(network, at); err == nil {
+			echo = l
+			go echoStreams(l)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer echo.Close()
+	return f.From.Do(func() error {
+		d := net.Dialer{Timeout: limit}
+		if network == "udp" {
+			d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(f.FromAddr)}
+		} else {
+			d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(f.FromAddr)}
+		}
+		c, err := d.Dial(network, at)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(limit))
+		if _, err := c.Write(f.Marker[:]); err != nil {
+			return err
+		}
+		var back Marker
+		if _, err := io.ReadFull(c, back[:]); err != nil {
+			return err
+		}
+		if back != f.Marker {
+			return fmt.Errorf("%s %s: the echo differs", network, at)
+		}
+		return nil
+	})
+}
+
+func echoPackets(c net.PacketConn) {
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		_, _ = c.WriteTo(buf[:n], from)
+	}
+}
+
+func echoStreams(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		go func() { _, _ = io.Copy(c, c); c.Close() }()
+	}
+}
+
 func receive(l net.Listener, want [32]byte) error {
 	_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second))
 	c, err := l.Accept()

@@ -31,12 +31,13 @@ type Space struct {
 	world *World
 }
 
-// Missing says what this machine lacks to build sites; empty when nothing does.
-func Missing() string {
+// Missing says what this machine lacks to build sites, and of further tools;
+// empty when nothing does.
+func Missing(tools ...string) string {
 	if os.Geteuid() != 0 {
 		return "not root: network namespaces cannot be made"
 	}
-	for _, tool := range []string{"ip", "tcpdump", "ping"} {
+	for _, tool := range append([]string{"ip", "tcpdump", "ping"}, tools...) {
 		if _, err := exec.LookPath(tool); err != nil {
 			return tool + " is not installed"
 		}
@@ -47,11 +48,30 @@ func Missing() string {
 	return ""
 }
 
-// New returns an empty world whose names cannot collide with another's.
+// New returns an empty world whose names cannot collide with another's. What a
+// world left behind whose program was killed is swept away first.
 func New() *World {
+	sweep()
 	var b [3]byte
 	_, _ = rand.Read(b[:])
 	return &World{prefix: fmt.Sprintf("ym%d-%s", os.Getpid(), hex.EncodeToString(b[:]))}
+}
+
+// sweep removes the namespaces of programs that are gone.
+func sweep() {
+	entries, err := os.ReadDir("/run/netns")
+	if err != nil {
+		return // none was ever made
+	}
+	for _, e := range entries {
+		var pid int
+		if n, _ := fmt.Sscanf(e.Name(), "ym%d-", &pid); n != 1 {
+			continue
+		}
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_, _ = run("ip", "netns", "del", e.Name())
+		}
+	}
 }
 
 // Defer runs undo at Close, last first.
