@@ -128,6 +128,9 @@ func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
 	s.proven, s.peer, s.dialect = c, c.peer, c.peer.entry.Dialect
 	s.nat = c.nat
 	if d.Local.Port() == portNAT {
+		if s.local.Port() != portNAT && !s.nat.found() {
+			s.nat.theirs = true // NAT-D is not authentic, but a peer that moves here found a NAT
+		}
 		s.local, s.remote = d.Local, d.Remote
 	}
 	if s.role == Responder {
@@ -229,7 +232,7 @@ func (e *Engine) receive(d Datagram) {
 		e.clearNotice(d, h, dial)
 	default:
 		e.stray(d, h, UnknownCookies, fmt.Sprintf("exchange %v", h.Exchange))
-		if h.Flags&wire.FlagEncrypted != 0 {
+		if h.Flags&wire.FlagEncrypted != 0 && h.Exchange != wire.MainMode {
 			e.lostTrack(d.Local.Addr(), d.Remote.Addr())
 		}
 	}
@@ -247,9 +250,9 @@ func (s *session) receive(d Datagram, h wire.Header) {
 		s.e.clearNotice(d, h, s.dial)
 	case h.Exchange == wire.MainMode && h.MessageID == 0 && !encrypted && h.Flags == 0:
 		s.fieldsOrSA(d, h)
-	case h.Exchange == wire.MainMode && h.MessageID == 0 && encrypted:
+	case h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == wire.FlagEncrypted:
 		s.proof(d, h)
-	case h.MessageID == 0 || !encrypted:
+	case h.MessageID == 0 || !encrypted || h.Flags&^(wire.FlagEncrypted|wire.FlagCommit) != 0:
 		s.drop(BadFlags, fmt.Sprintf("exchange %v, message ID %08x, flags %02x", h.Exchange, h.MessageID, h.Flags))
 	case h.Exchange == wire.Informational:
 		s.protectedNotice(d, h)
