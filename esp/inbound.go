@@ -73,9 +73,13 @@ func (in *Inbound) authentic(dst, packet []byte) ([]byte, error) {
 	}
 	k := in.keys
 	body, end := headerLen+k.shape.iv, len(packet)-k.icv
-	if end-body < k.align || (end-body)%k.align != 0 ||
-		binary.BigEndian.Uint32(packet) != uint32(in.child.In.SPI) {
+	if end-body < k.align || binary.BigEndian.Uint32(packet) != uint32(in.child.In.SPI) {
 		return nil, ErrMalformed
+	}
+	if (end-body)%k.align != 0 {
+		// What a peer that uses another ICV length sends looks so: its length is
+		// not negotiated (HMAC-SM3 has one number), and no ICV of ours matches.
+		return nil, ErrAuth
 	}
 	if in.meter.hard.raised() {
 		return nil, ErrLimit

@@ -349,3 +349,20 @@ func TestSecondSAGoesOnWhereTheFirstStopped(t *testing.T) {
 		}
 	}
 }
+
+// TestAnotherICVLengthIsAFailureOfAuthentication whether or not the ciphertext
+// still ends between blocks: operators learn of the mismatch by that counter.
+func TestAnotherICVLengthIsAFailureOfAuthentication(t *testing.T) {
+	lengths := []int{96, 128, 256}
+	for _, ours := range lengths {
+		for _, theirs := range lengths {
+			out, _ := variant{suite: policy.SM4CBCHMACSM3, icvBits: theirs}.pair(t, State{})
+			v := variant{suite: policy.SM4CBCHMACSM3, icvBits: ours}
+			_, in := v.pair(t, State{})
+			_, err := in.Open(nil, must(t, out, v.packet(100)))
+			if ours == theirs && err != nil || ours != theirs && (err != ErrAuth || in.Drops().BadAuth != 1) {
+				t.Errorf("%d bits here, %d there: %v, %+v", ours, theirs, err, in.Drops())
+			}
+		}
+	}
+}
