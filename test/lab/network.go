@@ -38,7 +38,7 @@ func (l *Lab) send(g *Gateway, d ike.Datagram) {
 	if !p.Source.Addr().IsValid() || p.Source.Addr().IsUnspecified() {
 		p.Source = netip.AddrPortFrom(g.Addr, d.Local.Port())
 	}
-	l.seen.label(&p, l.owners())
+	l.seen.label(&p, l.keyholders())
 	l.carry(g, p)
 }
 
@@ -93,8 +93,14 @@ func (l *Lab) arrive(p Packet) {
 	to.Feed(ike.Datagram{Local: p.Dest, Remote: p.Source, Data: bytes.Clone(p.Data)})
 }
 
-// owners maps the addresses that others see to the identities behind them.
-func (l *Lab) owners() []*Gateway { return l.gateways }
+// keyholders are whose keys the observer may use: nobody's, when no transcript is
+// kept.
+func (l *Lab) keyholders() []*Gateway {
+	if l.Story.Off {
+		return nil
+	}
+	return l.gateways
+}
 
 // natTable is a NAT in front of one gateway: each inside socket and each
 // destination address has one outside port, and only that destination gets in.

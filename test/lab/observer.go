@@ -35,7 +35,8 @@ func newObserver() observer {
 	return observer{sent: map[[32]byte]string{}, starters: map[wire.Cookie]string{}, sessions: map[[16]byte]*watched{}}
 }
 
-// label names p and its payloads.
+// label names p and its payloads. Without gateways to take keys from it names
+// only the message, which is cheap.
 func (o *observer) label(p *Packet, all []*Gateway) {
 	sum := gm.SM3(p.Data)
 	if text, again := o.sent[sum]; again {

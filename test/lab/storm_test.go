@@ -40,3 +40,15 @@ func TestEveryStormEndsWithOneTunnelUp(t *testing.T) {
 	}
 	work.Wait()
 }
+
+// The same seed gives the same storm, to the last line of its transcript.
+func TestStormsAreDeterministic(t *testing.T) {
+	for seed := range uint64(60) {
+		a, b := NewStorm(members(), seed), NewStorm(members(), seed)
+		a.Rage()
+		b.Rage()
+		if a.Digest() != b.Digest() {
+			t.Fatalf("%v: two runs differ: %s", a, difference(a.Lab.Story.String(), b.Lab.Story.String()))
+		}
+	}
+}
