@@ -18,8 +18,9 @@ import (
 const (
 	// overlap is how long an old child still receives after a new one took over.
 	overlap = 10 * time.Second
-	// secondDelete is when a delete is sent again: nobody answers one.
-	secondDelete = time.Second
+	// stragglers is how long an old child still receives once the peer sends on
+	// the new one: packets may overtake each other.
+	stragglers = 2 * time.Second
 	// rekeyRetry is the wait after a rekey that failed.
 	rekeyRetry = 10 * time.Second
 )
@@ -44,6 +45,8 @@ type child struct {
 	upAt      time.Time
 	up        bool
 	gone      bool
+	heard     bool // a good packet came in
+	ends      bool // retired, and ours to delete
 	exchange  *exchange
 	useSoon   alarm
 	soft      alarm
@@ -191,6 +194,7 @@ func (t *tunnel) settle(c *child) {
 		t.current = winner
 		e.effect(Use{Child: winner.ID})
 	}
+	t.hasten()
 }
 
 // patience is how long a child that lost a crossing stays: the end that started
@@ -206,6 +210,7 @@ func (c *child) patience() time.Duration {
 func (c *child) retire(after time.Duration) {
 	c.e.clock.stop(&c.soft)
 	if !c.overlap.pending() {
+		c.ends = after == overlap
 		c.e.clock.set(&c.overlap, c.e.now.Add(after), func() { c.end(Replaced, tellPeer) })
 	}
 }
@@ -214,6 +219,7 @@ func (c *child) retire(after time.Duration) {
 func (c *child) recall() {
 	e := c.e
 	e.clock.stop(&c.overlap)
+	c.ends = false
 	if !c.soft.pending() {
 		at := c.installed.Add(c.Limits.SoftTime)
 		if next := e.now.Add(rekeyRetry); at.Before(next) {
@@ -226,9 +232,23 @@ func (c *child) recall() {
 // firstPacket is the first authentic packet on the child's inbound SA. The peer
 // sends on it, so it is alive there.
 func (c *child) firstPacket() {
-	if !c.up {
-		if c.exchange == nil || c.exchange.role == Responder || c.exchange.waits {
-			c.confirm()
+	c.heard = true
+	if !c.up && (c.exchange == nil || c.exchange.role == Responder || c.exchange.waits) {
+		c.confirm()
+	}
+	c.t.hasten()
+}
+
+// hasten lets the children that were replaced go soon, now that the peer is
+// known to send on the current one.
+func (t *tunnel) hasten() {
+	if t.current == nil || !t.current.heard {
+		return
+	}
+	soon := t.e.now.Add(stragglers)
+	for _, o := range t.children {
+		if o != t.current && o.ends && soon.Before(o.overlap.at) {
+			t.e.clock.set(&o.overlap, soon, o.overlap.ring)
 		}
 	}
 }
@@ -366,6 +386,9 @@ func (s *session) deletedSession(b []byte) {
 	}
 	s.e.tell(o.event(IKEDown, PeerDeleted, ""))
 	o.end()
+	if p := o.peer; p.entry.DropChildren && p.session() == nil {
+		p.dropChildren(PeerDeleted, func(*child) bool { return true })
+	}
 	o.peer.missing()
 }
 

@@ -40,6 +40,7 @@ type Engine struct {
 	lastChild   esp.ChildID
 	lastOp      uint64
 	lastAttempt uint64
+	lastMessage uint16 // that went out in pieces
 	verified    uint64 // signatures over nonce and ID that were checked: tests compare the work
 }
 
@@ -109,6 +110,8 @@ func (e *Engine) Step(now time.Time, in Input) Output {
 		e.operatorUp(in.Tunnel)
 	case Stop:
 		e.operatorDown(in.Tunnel)
+	case Rekey:
+		e.operatorRekey(in)
 	case Resolved:
 		e.resolved(in)
 	case PrivateDone:
@@ -141,9 +144,20 @@ func (e *Engine) tick() {
 	}
 }
 
-func (e *Engine) effect(f Effect)    { e.out.Effects = append(e.out.Effects, f) }
-func (e *Engine) tell(v Event)       { e.out.Events = append(e.out.Events, v) }
-func (e *Engine) send(d ...Datagram) { e.out.Packets = append(e.out.Packets, d...) }
+func (e *Engine) effect(f Effect) { e.out.Effects = append(e.out.Effects, f) }
+func (e *Engine) tell(v Event)    { e.out.Events = append(e.out.Events, v) }
+
+// send puts datagrams out, in pieces where they are large and the peer takes them.
+func (e *Engine) send(ds ...Datagram) {
+	for _, d := range ds {
+		if h, err := wire.ParseHeader(d.Data); err == nil && len(d.Data) > pieceBytes && e.mayCut(h) {
+			e.lastMessage++
+			e.out.Packets = append(e.out.Packets, inPieces(d, h, e.lastMessage)...)
+			continue
+		}
+		e.out.Packets = append(e.out.Packets, d)
+	}
+}
 
 // random fills a new slice. A source that fails leaves nothing that could be
 // done safely: the process ends, and the guard goes on dropping.

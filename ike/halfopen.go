@@ -205,28 +205,34 @@ func (e *Engine) repeated(h *halfOpen, d Datagram) {
 	e.tell(v)
 }
 
-// promote turns a half-open entry into a session, for the M3 that came.
-func (e *Engine) promote(h *halfOpen) *session {
-	sa, err := wire.ParseSA(h.saI)
-	if err != nil {
-		return nil
-	}
-	answer, x, err := choosePhaseOne(sa, h.dialect().StrictLifetime)
-	if err != nil {
-		return nil
-	}
+// promote makes a session for an M3 that came, if the message is worth one: as
+// long as none of it got as far as our key, the entry stays what it was.
+func (e *Engine) promote(h *halfOpen, d Datagram, x wire.Header) {
 	o := &e.halfOpen
 	if o.promoted[class(h.known)] >= maxUnproven {
 		e.tell(h.event(Limited, HalfOpenLimit, "too many sessions that are not proven"))
-		return nil
+		return
 	}
-	o.promoted[class(h.known)]++
-	o.stopWaiting(h)
+	sa, err := wire.ParseSA(h.saI)
+	if err != nil {
+		return
+	}
+	answer, offer, err := choosePhaseOne(sa, h.dialect().StrictLifetime)
+	if err != nil {
+		return
+	}
 	s := e.newSession(Responder, h.key, Datagram{Local: h.local, Remote: h.remote})
 	s.version, s.dialect, s.first, s.created = h.version, h.dialect(), h, h.created
-	s.saI, s.saR, s.knows, s.lifetime = h.saI, answer.Append(nil), h.knows, seconds(x.life.seconds)
+	s.saI, s.saR, s.knows, s.lifetime = h.saI, answer.Append(nil), h.knows, seconds(offer.life.seconds)
+	s.receive(d, x)
+	if s.pending == 0 && len(s.claims) == 0 && s.pieces.number == 0 {
+		delete(e.sessions, h.key)
+		s.state = ended
+		return
+	}
+	o.stopWaiting(h)
+	o.promoted[class(h.known)]++
 	h.session = s
 	e.clock.set(&s.life, h.created.Add(halfOpenLife), func() { s.fail(Timeout, "not proven in time") })
-	s.note(x.deviations(), nil)
-	return s
+	s.note(offer.deviations(), nil)
 }

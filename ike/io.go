@@ -26,6 +26,13 @@ type Start struct{ Tunnel string }
 // it ends everything: deletes are sent and the engine starts nothing more.
 type Stop struct{ Tunnel string }
 
+// Rekey replaces the session keys of a tunnel now, or with Session the working
+// keys of its peer: make before break.
+type Rekey struct {
+	Tunnel  string
+	Session bool
+}
+
 // Resolved answers a Resolve effect: the addresses to use for one attempt.
 type Resolved struct {
 	Peer    string
@@ -63,6 +70,7 @@ type Tick struct{}
 func (Datagram) input()    {}
 func (Start) input()       {}
 func (Stop) input()        {}
+func (Rekey) input()       {}
 func (Resolved) input()    {}
 func (PrivateDone) input() {}
 func (Plane) input()       {}

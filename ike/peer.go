@@ -48,6 +48,7 @@ type dial struct {
 	saI           []byte
 	sessions      []*session
 	resend        resend
+	pieces        pieces
 	begun         time.Time
 	notice        string // unauthenticated notification that came instead of an answer
 	lastReason    Reason

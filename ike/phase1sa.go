@@ -230,6 +230,9 @@ func vendorIDs(p policy.Peer) []wire.Payload {
 	if !p.Dialect.NoDPDVID {
 		ids = append(ids, wire.VendorDPD)
 	}
+	if p.Fragmentation {
+		ids = append(ids, vendorFragments)
+	}
 	ids = append(ids, vendorYumen)
 	out := make([]wire.Payload, len(ids))
 	for i, id := range ids {
@@ -246,5 +249,6 @@ func readVendors(ids [][]byte) features {
 	has := func(id string) bool {
 		return slices.ContainsFunc(ids, func(b []byte) bool { return string(b) == id })
 	}
-	return features{natt: has(wire.VendorNATT), dpd: has(wire.VendorDPD), yumen: has(vendorYumen)}
+	pieces := slices.ContainsFunc(ids, func(b []byte) bool { return len(b) >= 16 && string(b[:16]) == vendorFragments[:16] })
+	return features{natt: has(wire.VendorNATT), dpd: has(wire.VendorDPD), yumen: has(vendorYumen), pieces: pieces}
 }

@@ -220,10 +220,10 @@ func (e *Engine) receive(d Datagram) {
 	}
 	dial, half := e.dials[h.Initiator], e.halfOpen.byPair[pairKey{h.Initiator, h.Responder}]
 	switch {
+	case dial != nil && h.Next == typeFragment && dial.peer.entry.Fragmentation && d.Remote == dial.remote:
+		e.piece(d, h, &dial.pieces)
 	case half != nil && h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == 0 && d.Remote == half.remote:
-		if s := e.promote(half); s != nil {
-			s.receive(d, h)
-		}
+		e.promote(half, d, h)
 	case h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == 0 && h.Responder == (wire.Cookie{}):
 		e.first(d, h)
 	case h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == 0 && dial != nil:
@@ -241,6 +241,10 @@ func (e *Engine) receive(d Datagram) {
 // receive sorts a message of a known session.
 func (s *session) receive(d Datagram, h wire.Header) {
 	encrypted := h.Flags&wire.FlagEncrypted != 0
+	if h.Next == typeFragment && s.piecewise() && !encrypted {
+		s.e.piece(d, h, &s.pieces)
+		return
+	}
 	if !s.mayComeFrom(d, encrypted) {
 		s.drop(WrongSource, fmt.Sprintf("from %v", d.Remote))
 		return

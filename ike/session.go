@@ -88,7 +88,8 @@ type session struct {
 	knows         features
 	nat           natState
 	deviations    []string
-	first         *halfOpen         // responder: what M1 left, until proven
+	first         *halfOpen // responder: what M1 left, until proven
+	pieces        pieces
 	reading       map[[32]byte]bool // M3 or M4 whose envelope is being opened
 	exchanges     map[uint32]*exchange
 	used          map[uint32]struct{}
@@ -105,7 +106,7 @@ type session struct {
 }
 
 // features are what the peer's Vendor IDs announce. Unauthenticated.
-type features struct{ natt, dpd, yumen bool }
+type features struct{ natt, dpd, yumen, pieces bool }
 
 // answered remembers the last message that was answered, and the answer.
 type answered struct {

@@ -93,6 +93,18 @@ func (e *Engine) operatorDown(name string) {
 	}
 }
 
+// operatorRekey renews keys before their time.
+func (e *Engine) operatorRekey(in Rekey) {
+	t := e.tunnelNamed(in.Tunnel)
+	switch {
+	case t == nil || e.ending:
+	case in.Session:
+		t.peer.connect()
+	case t.current != nil:
+		t.current.rekey()
+	}
+}
+
 // stop ends every child of t and tells the peer.
 func (t *tunnel) stop(reason Reason) {
 	t.stopped = true

@@ -29,6 +29,8 @@ func (r *reader) peer(n *node, path string, seen names) Peer {
 		d.get("tries").int(&p.DPD.Tries, 1, 100)
 		d.done()
 	}
+	o.dropChildren(&p.DropChildren)
+	o.get("ike_fragmentation").bool(&p.Fragmentation)
 	if f := o.get("dialect"); f.given() {
 		r.dialect(f, &p.Dialect)
 	}
@@ -37,6 +39,18 @@ func (r *reader) peer(n *node, path string, seen names) Peer {
 	}
 	o.done()
 	return p
+}
+
+// dropChildren reads what becomes of tunnels whose ISAKMP SA the peer deletes.
+func (o *object) dropChildren(dst *bool) {
+	f := o.get("children_on_ike_delete")
+	switch s, ok := f.word(); {
+	case !ok:
+	case s == "keep", s == "drop":
+		*dst = s == "drop"
+	default:
+		f.fault("%q is neither keep nor drop", s)
+	}
 }
 
 // remote reads an address, a host name, or any.

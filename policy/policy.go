@@ -38,7 +38,13 @@ type Peer struct {
 	IKELifetime time.Duration // working key, at most 24 h (13.1)
 	Encap       Encap
 	DPD         DPD
-	Dialect     Dialect
+	// DropChildren ends the tunnels when the peer deletes the last ISAKMP SA
+	// (children_on_ike_delete: drop); otherwise they live on until their limit.
+	DropChildren bool
+	// Fragmentation lets large IKE messages travel in pieces of IKE itself
+	// (payload 132) where the peer announces it too (ike_fragmentation).
+	Fragmentation bool
+	Dialect       Dialect
 }
 
 // Remote is where a peer is. Exactly one of Addr, FQDN and Any is set.

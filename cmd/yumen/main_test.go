@@ -133,6 +133,14 @@ func (g *gateway) Down(_ context.Context, t string) error {
 	g.asked = append(g.asked, "down "+t)
 	return nil
 }
+func (g *gateway) Rekey(_ context.Context, t string) error {
+	g.asked = append(g.asked, "rekey "+t)
+	return nil
+}
+func (g *gateway) RekeyIKE(_ context.Context, t string) error {
+	g.asked = append(g.asked, "rekey-ike "+t)
+	return nil
+}
 
 func TestCommandsSpeakWithTheGatewayOfTheirConfiguration(t *testing.T) {
 	dir := newSite(t)

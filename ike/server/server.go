@@ -275,11 +275,11 @@ func (s *Server) call(ctx context.Context, f func()) error {
 	}
 }
 
-// Do gives the engine one input of an operator, Start or Stop, and returns when
+// Do gives the engine one input of an operator, Start, Stop or Rekey, and returns when
 // its consequences were carried out.
 func (s *Server) Do(ctx context.Context, in ike.Input) error {
 	switch in.(type) {
-	case ike.Start, ike.Stop:
+	case ike.Start, ike.Stop, ike.Rekey:
 		return s.call(ctx, func() { s.step(in) })
 	}
 	return fmt.Errorf("server: %T is no input of an operator", in)

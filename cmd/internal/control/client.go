@@ -45,6 +45,16 @@ func (c *Client) Down(ctx context.Context, tunnel string) error {
 	return c.ask(ctx, http.MethodPost, downPath, request{tunnel}, nil)
 }
 
+// Rekey renews the session keys of a tunnel.
+func (c *Client) Rekey(ctx context.Context, tunnel string) error {
+	return c.ask(ctx, http.MethodPost, rekeyPath, request{tunnel}, nil)
+}
+
+// RekeyIKE renews the working keys of a tunnel's peer.
+func (c *Client) RekeyIKE(ctx context.Context, tunnel string) error {
+	return c.ask(ctx, http.MethodPost, rekeyIKE, request{tunnel}, nil)
+}
+
 func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

@@ -16,6 +16,10 @@ type Gateway interface {
 	Status(ctx context.Context) (Status, error)
 	Up(ctx context.Context, tunnel string) error
 	Down(ctx context.Context, tunnel string) error
+	// Rekey renews the session keys of a tunnel, RekeyIKE the working keys of
+	// its peer.
+	Rekey(ctx context.Context, tunnel string) error
+	RekeyIKE(ctx context.Context, tunnel string) error
 }
 
 // ErrUnknownTunnel says that the policy has no such tunnel.
@@ -133,5 +137,7 @@ const (
 	statusPath  = "/v1/status"
 	upPath      = "/v1/up"
 	downPath    = "/v1/down"
+	rekeyPath   = "/v1/rekey"
+	rekeyIKE    = "/v1/rekey-ike"
 	contentType = "application/json"
 )

@@ -34,6 +34,15 @@ func (g *gateway) Down(_ context.Context, t string) error {
 	return g.err
 }
 
+func (g *gateway) Rekey(_ context.Context, t string) error {
+	g.asked = append(g.asked, "rekey "+t)
+	return g.err
+}
+func (g *gateway) RekeyIKE(_ context.Context, t string) error {
+	g.asked = append(g.asked, "rekey-ike "+t)
+	return g.err
+}
+
 // serve runs a server for the length of a test and returns its socket.
 func serve(t *testing.T, g Gateway) string {
 	t.Helper()

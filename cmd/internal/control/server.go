@@ -26,6 +26,8 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 	})
 	mux.HandleFunc("POST "+upPath, order(g.Up))
 	mux.HandleFunc("POST "+downPath, order(g.Down))
+	mux.HandleFunc("POST "+rekeyPath, order(g.Rekey))
+	mux.HandleFunc("POST "+rekeyIKE, order(g.RekeyIKE))
 	handler := http.TimeoutHandler(mux, patience, `{"error":"the gateway did not answer in time"}`)
 	s := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -97,6 +97,16 @@ func (g *gateway) Down(ctx context.Context, name string) error {
 	return g.order(ctx, name, ike.Stop{Tunnel: name})
 }
 
+// Rekey answers `yumen rekey`.
+func (g *gateway) Rekey(ctx context.Context, name string) error {
+	return g.order(ctx, name, ike.Rekey{Tunnel: name})
+}
+
+// RekeyIKE answers `yumen rekey --ike`.
+func (g *gateway) RekeyIKE(ctx context.Context, name string) error {
+	return g.order(ctx, name, ike.Rekey{Tunnel: name, Session: true})
+}
+
 func (g *gateway) order(ctx context.Context, name string, in ike.Input) error {
 	if err := hasTunnel(g.plan.Load().Policy, name); err != nil {
 		return err
