@@ -15,7 +15,7 @@ type Held struct{ Dials, Sessions, Ops, Children, SPIs, Exchanges, Alarms, HalfO
 
 func (e *Engine) Held() Held {
 	h := Held{Dials: len(e.dials), Sessions: len(e.sessions), Ops: len(e.ops), Children: len(e.children),
-		SPIs: len(e.spis), Alarms: e.clock.Len(), HalfOpen: len(e.half.byFirst)}
+		SPIs: len(e.spis), Alarms: e.clock.Len(), HalfOpen: len(e.halfOpen.byFirst)}
 	for _, s := range e.sessions {
 		h.Exchanges += len(s.exchanges)
 		h.Queued += len(s.queue)
