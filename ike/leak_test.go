@@ -150,3 +150,39 @@ func sound(r *rand.Rand) []wire.Payload {
 	return []wire.Payload{{Type: wire.TypeSA, Body: sa.Append(nil)}, {Type: wire.TypeNonce, Body: make([]byte, 16)},
 		{Type: wire.TypeID, Body: id(1)}, {Type: wire.TypeID, Body: id(2)}}
 }
+
+// A proven peer that starts quick modes without end is served up to a limit.
+func TestFloodOfQuickModesIsBounded(t *testing.T) {
+	l := pair(3)
+	l.Run(5 * time.Second)
+	i, g := l.Gateway("i"), l.Gateway("r")
+	limited := 0
+	g.Told = func(v ike.Event) {
+		if v.Kind == ike.Dropped && v.Reason == ike.RateLimited {
+			limited++
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 1000 {
+		ps := sound(r)
+		for len(ps) != 4 {
+			ps = sound(r)
+		}
+		sa, err := wire.ParseSA(ps[0].Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sa.Proposals[0].Transforms[0].ID = 129
+		sa.Proposals[0].Transforms[0].Attributes[1] = wire.Short(4, 1)
+		ps[0].Body = sa.Append(nil)
+		d := i.Engine.Forge(wire.QuickMode, ps)
+		l.Inject(d.Local, d.Remote, d.Data)
+	}
+	if h := g.Engine.Held(); h.Children > 16 || h.Exchanges > 32 || limited < 900 {
+		t.Errorf("keeps %+v, %d limited", h, limited)
+	}
+	l.Run(3 * time.Minute)
+	if h := g.Engine.Held(); h.Children != 1 || h.SPIs != 1 || h.Exchanges != 0 {
+		t.Errorf("three minutes later keeps %+v", h)
+	}
+}

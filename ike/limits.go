@@ -16,6 +16,7 @@ const (
 	maxUnproven       = 1024 // sessions past M3, of configured addresses and of others each
 	maxSenders        = 4096 // pairs of certificate and source whose rate is kept
 	maxBadFields      = 4    // failed M3 (M4) of one session
+	maxChildren       = 16   // of one tunnel
 	maxBadCerts       = 16   // M3 of one session with certificates that nobody has
 	maxEnvelopes      = 8192 // remembered SK bodies
 	maxChains         = 1024 // remembered verdicts on certificates

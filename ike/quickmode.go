@@ -242,6 +242,10 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 			fmt.Errorf("no tunnel of peer %s has the selector %v", s.peer.entry.Name, offered))
 		return
 	}
+	if len(t.children) >= maxChildren { // no honest peer needs so many
+		s.drop(RateLimited, fmt.Sprintf("tunnel %s has %d children", t.entry.Name, len(t.children)))
+		return
+	}
 	pick, err := choosePhaseTwo(sa, t.entry, s.dialect, s.udp())
 	if err != nil {
 		s.refuseQuick(wire.NoProposalChosen, NoSuite, t, err)
