@@ -195,6 +195,9 @@ func (x fieldsMessage) checkID(body []byte) error {
 	if x.peer.entry.Remote.FQDN != "" {
 		bound = netip.Addr{}
 	}
+	if name := x.peer.entry.Remote.FQDN; name != "" && id.Type == wire.IDFQDN && string(id.Data) == name {
+		return nil // the name that the peer entry binds to these certificates
+	}
 	return x.pair.MatchID(uint8(id.Type), id.Data, bound)
 }
 

@@ -83,7 +83,7 @@ func TestAFloodOfMessage1KeepsTheTableBoundedAndIsForgotten(t *testing.T) {
 				t.Error("nothing old had to go")
 			}
 			e.now = e.now.Add(halfOpenLife)
-			e.expireHalfOpen()
+			e.clock.due(e.now)()
 			if o.count() != 0 || len(o.oldest) != 0 || len(o.waiting[0])+len(o.waiting[1]) != 0 || o.expiry.pending() {
 				t.Error("not everything is forgotten after its time")
 			}

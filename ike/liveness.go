@@ -20,10 +20,10 @@ func (s *session) heardFrom(d Datagram) {
 	s.maybeMoved(d.Remote)
 }
 
-// watch begins dead peer detection (RFC 3706).
+// watch begins dead peer detection (RFC 3706) with a peer that announced it.
 func (s *session) watch() {
 	s.heard = s.e.now
-	if every := s.peer.entry.DPD.Interval; every > 0 {
+	if every := s.peer.entry.DPD.Interval; every > 0 && s.knows.dpd {
 		s.e.clock.set(&s.dpd, s.e.now.Add(every), s.probe)
 	}
 }

@@ -216,6 +216,7 @@ func (p *peer) proven(s *session) {
 		}
 		if s.role == Initiator {
 			t.ensure()
+			t.follow(s)
 		} else if t.lacking() && !t.retry.pending() {
 			e.clock.set(&t.retry, e.now.Add(responderGrace), t.ensure)
 		}

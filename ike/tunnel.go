@@ -49,6 +49,17 @@ func (t *tunnel) ensure() {
 	t.peer.connect()
 }
 
+// follow renews a child whose outer addresses are not those of the session that
+// now leads to its peer: ours or the peer's changed.
+func (t *tunnel) follow(s *session) {
+	c := t.current
+	if c == nil || t.stopped || t.quick != nil || t.queued ||
+		c.Path.Local.Addr() == s.local.Addr() && c.Path.Remote.Addr() == s.remote.Addr() {
+		return
+	}
+	s.enqueue(t)
+}
+
 // failed notes why a quick mode came to nothing and tries again later.
 func (t *tunnel) failed(reason Reason, detail string) {
 	t.note(reason, detail)
