@@ -13,9 +13,12 @@ type CA struct {
 
 // NewCA makes a root with that common name in folder.
 func NewCA(yumen, folder, name string) (*CA, error) {
-	_, err := run(yumen, "pki", "root", "--subject", Subject(name), "--days", "30", "--out", folder)
-	return &CA{Dir: folder, yumen: yumen}, err
+	_, err := run(yumen, "pki", "root", "--subject", Subject(name), "--days", "60", "--out", folder)
+	return OpenCA(yumen, folder), err
 }
+
+// OpenCA is a root that was made before.
+func OpenCA(yumen, folder string) *CA { return &CA{Dir: folder, yumen: yumen} }
 
 // Cert is the path of the root's certificate.
 func (c *CA) Cert() string { return filepath.Join(c.Dir, "ca.crt") }

@@ -2,6 +2,8 @@ package site_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,10 +15,19 @@ import (
 // outside from opening anything towards it.
 func (s *stage) behindNAT() {
 	s.Helper()
-	_, err := s.Router.Run("nft", "add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; }; "+
-		"add rule ip nat post oifname to-b ip saddr 192.0.2.0/24 masquerade random; "+
-		"add chain ip nat fwd { type filter hook forward priority 0; }; "+
-		"add rule ip nat fwd iifname to-b ct state new drop")
+	rules := filepath.Join(s.dir, "nat.nft")
+	s.need(os.WriteFile(rules, []byte(`table ip yumen_nat {
+	chain post {
+		type nat hook postrouting priority 100;
+		oifname "to-b" ip saddr 192.0.2.0/24 masquerade random
+	}
+	chain forward {
+		type filter hook forward priority 0;
+		iifname "to-b" ct state new drop
+	}
+}
+`), 0o600))
+	_, err := s.Router.Run("nft", "-f", rules)
 	s.need(err)
 }
 

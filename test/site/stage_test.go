@@ -137,6 +137,7 @@ type end struct {
 	peerKeys         string
 	tunnelKeys       string
 	rules            string // the list, in block style
+	edit             *strings.Replacer
 }
 
 func endA() end { return end{us: "a", them: "b", remote: site.GateB4, local: "1", far: "2"} }
@@ -154,6 +155,9 @@ func (e end) policy() string {
 	if e.rules != "" {
 		text += "rules:\n" + e.rules
 	}
+	if e.edit != nil {
+		text = e.edit.Replace(text)
+	}
 	return text
 }
 
@@ -167,6 +171,7 @@ func (s *stage) run(a, b end, extra ...string) {
 	s.need(s.A.Configure(a.policy(), extra...), s.B.Configure(b.policy(), extra...), s.B.Start())
 	s.answers(s.B)
 	s.need(s.A.Start())
+	s.answers(s.A)
 }
 
 // answers waits until a daemon can be asked.
