@@ -1,6 +1,7 @@
 package esp
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -84,6 +85,16 @@ const (
 	Moved                 // authentic packet with the highest number came from Remote
 	UnknownSPI            // a packet with an SPI that no child owns came from Remote
 )
+
+var eventNames = [...]string{"none", "first-packet", "soft-limit", "hard-limit", "acquire", "moved", "unknown-spi"}
+
+// String is the word of an event in logs and counters.
+func (k EventKind) String() string {
+	if int(k) < len(eventNames) {
+		return eventNames[k]
+	}
+	return fmt.Sprintf("event(%d)", uint8(k))
+}
 
 // Event is one message from a data plane. Unknown fields are zero.
 type Event struct {

@@ -52,6 +52,7 @@ type Packet struct {
 	fragNext  byte // IPv6 fragment: next header of the fragment header
 	fragField int  // IPv6 fragment: offset of the byte that names the fragment header
 	payload   int  // offset of what a fragment carries
+	upper     int  // offset of the upper-layer header; of a later fragment 0
 }
 
 // ParsePacket reads the headers of an IPv4 or IPv6 packet, which may be followed
@@ -121,6 +122,7 @@ func parse(b []byte, quoted bool) (p Packet, ok bool) {
 		upper, ok = p.parseIPv6(b, quoted)
 	}
 	if ok && p.Offset == 0 {
+		p.upper = p.Length - len(upper)
 		p.parseUpper(upper, quoted)
 	}
 	return p, ok

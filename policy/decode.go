@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -40,7 +41,7 @@ func defaults() (Peer, Tunnel) {
 			Bytes:    0,
 			Packets:  0,
 			Window:   1024,
-			Outer:    Outer{DSCP: CopyDSCP, DF: DFCopy},
+			Outer:    Outer{DSCP: CopyDSCP, DF: DFCopy, Fragment: FragmentBefore, MSS: MSSAuto},
 		}
 }
 
@@ -134,8 +135,32 @@ func (r *reader) tunnel(n *node, path string, p *Policy, seen names) Tunnel {
 	o.get("window").int(&t.Window, MinWindow, MaxWindow)
 	o.dscp(&t.Outer.DSCP)
 	choose(o.get("df"), &t.Outer.DF, DFCopy, DFSet, DFClear)
+	fragment := o.get("fragment")
+	choose(fragment, &t.Outer.Fragment, FragmentBefore, FragmentAfter)
+	if t.Outer.Fragment == FragmentAfter && t.Outer.DF == DFSet {
+		fragment.fault("after needs outer packets that may be fragmented, which df: set forbids; change one")
+	}
+	o.get("mss_clamp").mss(&t.Outer.MSS)
 	o.done()
 	return t
+}
+
+// mss reads auto, off or a number of bytes.
+func (f field) mss(dst *MSSClamp) {
+	switch s, ok := f.word(); {
+	case !ok:
+	case s == MSSAuto.String():
+		*dst = MSSAuto
+	case s == MSSOff.String(), f.node.kind == kindBool && strings.EqualFold(s, "false"):
+		*dst = MSSOff // YAML 1.1 takes a bare off for false
+	default:
+		n, err := strconv.Atoi(s)
+		if err != nil || n < MinMSS || n > MaxMSS {
+			f.fault("%q is not auto, off or a size from %d to %d", s, MinMSS, MaxMSS)
+			return
+		}
+		*dst = MSSClamp(n)
+	}
 }
 
 func (o *object) suites(dst *[]Suite) {

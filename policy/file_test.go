@@ -92,6 +92,23 @@ func TestEveryKeyArrives(t *testing.T) {
 	}
 }
 
+func TestSizeKeysArrive(t *testing.T) {
+	for text, want := range map[string]policy.Outer{
+		"df: set":                               {DSCP: 46, DF: policy.DFSet, Fragment: policy.FragmentBefore, MSS: policy.MSSAuto},
+		"fragment: before\n    mss_clamp: auto": {DSCP: 46},
+		"fragment: after\n    mss_clamp: off":   {DSCP: 46, Fragment: policy.FragmentAfter, MSS: policy.MSSOff},
+		"mss_clamp: 536":                        {DSCP: 46, MSS: policy.MinMSS},
+		"mss_clamp: \"9000\"":                   {DSCP: 46, MSS: policy.MaxMSS},
+	} {
+		if got := parse(t, edit(base, 35, "    "+text)).Tunnels[0].Outer; got != want {
+			t.Errorf("%s: %+v, want %+v", text, got, want)
+		}
+	}
+	if s := fmt.Sprint(policy.MSSAuto, policy.MSSOff, policy.MSSClamp(1300), policy.FragmentAfter); s != "auto off 1300 after" {
+		t.Errorf("the words are %s", s)
+	}
+}
+
 func TestEveryDialectKnobArrives(t *testing.T) {
 	text := edit(base, 13, `    dialect: {ike_sm4_id: 127, esp_sm4_id: 129, qm_hash: std-full, hashr_sa: responder, sk_encoding: c1c2c3, sig_encoding: raw, sig_cert_body: without, field_pad: pkcs7, id_iv: zero, gm_version: 1.0, sm2_id: "ALICE", id_cert: enc, nat_t: false, send_dpd_vid: false, accept_zero_pad: true, strict_lifetime: true, allow_narrowing: true}`)
 	want := policy.Dialect{
@@ -199,6 +216,11 @@ var faults = []struct {
 	{33, "    window: 4097", `33: tunnels[0].window: "4097" is no number from 64 to 4096`},
 	{34, "    dscp: 64", `34: tunnels[0].dscp: "64" is not copy, zero or a code point`},
 	{35, "    df: keep", `35: tunnels[0].df: "keep" is not one of copy, set, clear`},
+	{35, "    df: copy\n    fragment: both", `36: tunnels[0].fragment: "both" is not one of before, after`},
+	{35, "    df: set\n    fragment: after", `36: tunnels[0].fragment: after needs outer packets that may be fragmented`},
+	{35, "    df: copy\n    mss_clamp: 535", `36: tunnels[0].mss_clamp: "535" is not auto, off or a size from 536 to 9000`},
+	{35, "    df: copy\n    mss_clamp: 9001", `36: tunnels[0].mss_clamp: "9001" is not auto, off or a size`},
+	{35, "    df: copy\n    mss_clamp: yes", `36: tunnels[0].mss_clamp: "yes" is not auto, off or a size`},
 	{36, "rules: {}\nx:", "36: rules: must be a list"},
 	{37, "  - name: web", `44: rules[1].name: "web" is already the name of another, at line 37`},
 	{38, "    action: allow", `38: rules[0].action: "allow" is not one of protect, bypass, drop`},

@@ -120,10 +120,12 @@ type Tunnel struct {
 	Outer    Outer
 }
 
-// Outer says how the outer header is made from the inner one.
+// Outer says how an inner packet is fitted into its outer one.
 type Outer struct {
-	DSCP DSCP
-	DF   DF
+	DSCP     DSCP
+	DF       DF
+	Fragment Fragment
+	MSS      MSSClamp
 }
 
 // DSCP: CopyDSCP, or a fixed code point 0 to 63.
@@ -139,6 +141,30 @@ const (
 	DFCopy DF = iota
 	DFSet
 	DFClear
+)
+
+// Fragment says where a packet is cut that is too large for the path (RFC 4301 8.2).
+type Fragment uint8
+
+const (
+	FragmentBefore Fragment = iota // before encryption: the peer need not reassemble
+	FragmentAfter                  // the outer packet, whose DF is then clear
+)
+
+// MSSClamp says how large the segments are that TCP connections through a tunnel
+// may agree on (RFC 9293 3.7.1): MSSAuto, MSSOff, or that many bytes at most.
+type MSSClamp int16
+
+const (
+	MSSAuto MSSClamp = 0 // what fits into one outer packet
+	MSSOff  MSSClamp = -1
+)
+
+// Bounds of a fixed MSSClamp in bytes: the least that IPv4 promises (RFC 9293
+// 3.7.1), and jumbo frames.
+const (
+	MinMSS = 536
+	MaxMSS = 9000
 )
 
 // Action is what happens to a packet. The zero value drops.

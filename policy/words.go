@@ -50,6 +50,19 @@ func (a Action) String() string    { return word("action", uint8(a), "drop", "by
 func (e Encap) String() string     { return word("encap", uint8(e), "auto", "force", "off") }
 func (d DF) String() string        { return word("df", uint8(d), "copy", "set", "clear") }
 
+func (f Fragment) String() string { return word("fragment", uint8(f), "before", "after") }
+
+// String writes auto, off or the bytes.
+func (m MSSClamp) String() string {
+	switch m {
+	case MSSAuto:
+		return "auto"
+	case MSSOff:
+		return "off"
+	}
+	return fmt.Sprint(int16(m))
+}
+
 // String writes copy, zero or the code point.
 func (d DSCP) String() string {
 	switch d {
