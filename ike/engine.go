@@ -125,8 +125,42 @@ func (e *Engine) Step(now time.Time, in Input) Output {
 	case Tick:
 		e.tick()
 	}
+	e.out.Effects = removesFirst(e.out.Effects)
 	e.out.Wake = e.clock.next()
 	return e.out
+}
+
+// removesFirst puts removals before all else, because what stands behind an
+// effect that fails is never carried out, and leaves out what else was asked of
+// a child that goes in the same step.
+func removesFirst(effects []Effect) []Effect {
+	gone := map[esp.ChildID]bool{}
+	for _, f := range effects {
+		if r, ok := f.(Remove); ok {
+			gone[r.Child] = true
+		}
+	}
+	if len(gone) == 0 {
+		return effects
+	}
+	var first, rest []Effect
+	for _, f := range effects {
+		switch f := f.(type) {
+		case Remove:
+			first = append(first, f)
+		case Use:
+			if !gone[f.Child] {
+				rest = append(rest, f)
+			}
+		case Rebind:
+			if !gone[f.Child] {
+				rest = append(rest, f)
+			}
+		default:
+			rest = append(rest, f)
+		}
+	}
+	return append(first, rest...)
 }
 
 // tick starts what is to be started, or rings one alarm: one step touches one
