@@ -2,12 +2,14 @@ package lab
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"time"
 
+	"yumen/ike"
 	"yumen/policy"
 )
 
@@ -23,6 +25,7 @@ type Storm struct {
 	Delay, Keys  time.Duration
 	Both, Short  bool
 	NAT, Wide    bool
+	Faulty       bool // the data plane refuses one effect in five
 	Restarts     int
 	Violent      time.Duration
 }
@@ -53,6 +56,7 @@ func draw(seed uint64) (*Storm, *rand.Rand) {
 	if chance(0.3) {
 		s.Restarts = 1 + r.IntN(2)
 	}
+	s.Faulty = chance(0.15)
 	return s, r
 }
 
@@ -102,6 +106,15 @@ func NewStorm(m *Members, seed uint64) *Storm {
 		}
 		return time.Duration(w.Int64N(int64(s.Keys)))
 	}
+	for _, g := range s.Lab.gateways {
+		g.Refuse = func(f ike.Effect) error {
+			_, operation := f.(ike.PrivateOp)
+			if _, gone := f.(ike.Remove); s.Faulty && !operation && !gone && w.Float64() < 0.2 {
+				return errors.New("the data plane says no")
+			}
+			return nil
+		}
+	}
 	for range s.Restarts {
 		name := []string{"i", "r"}[w.IntN(2)]
 		s.Lab.After(time.Duration(w.Int64N(int64(s.Violent))), s.Lab.Gateway(name).Restart)
@@ -124,6 +137,7 @@ func (s *Storm) Rage() []string {
 	s.traffic()
 	l.Run(s.Violent)
 	l.Hook, l.KeyDelay = func(p Packet) []Packet { p.Delay = 5 * time.Millisecond; return []Packet{p} }, nil
+	s.Faulty = false
 	l.Run(Calm)
 	wrong := s.judge()
 	if s.Short { // short lives end all the time: look until they are between two rekeys
@@ -180,7 +194,7 @@ func (s *Storm) String() string {
 	for _, x := range []struct {
 		on   bool
 		word string
-	}{{s.Both, "both start"}, {s.Short, "short lives"}, {s.Wide, "gcm and esn"}, {s.NAT, "nat"}} {
+	}{{s.Both, "both start"}, {s.Short, "short lives"}, {s.Wide, "gcm and esn"}, {s.NAT, "nat"}, {s.Faulty, "faulty plane"}} {
 		if x.on {
 			words = append(words, x.word)
 		}
