@@ -39,7 +39,8 @@ type Status struct {
 	Certificates []Certificate `json:"certificates"`
 	Peers        []string      `json:"peers"` // of the policy, in its order
 	Sessions     []Session     `json:"sessions"`
-	Tunnels      []Tunnel      `json:"tunnels"` // of the policy, in its order
+	Tunnels      []Tunnel      `json:"tunnels"`            // of the policy, in its order
+	Refusals     []Refusal     `json:"refusals,omitempty"` // the last one of each peer
 	Counters     Counters      `json:"counters"`
 }
 
@@ -55,6 +56,7 @@ type Certificate struct {
 type Session struct {
 	Peer        string     `json:"peer,omitempty"` // absent: nobody's yet
 	State       string     `json:"state"`          // connecting, established, closing
+	Version     string     `json:"version"`        // of the ISAKMP header
 	Initiator   bool       `json:"initiator"`
 	CookieI     string     `json:"cookie_i"`
 	CookieR     string     `json:"cookie_r"`
@@ -82,6 +84,18 @@ type Tunnel struct {
 	LastDetail  string     `json:"last_detail,omitempty"`
 	NextTry     *time.Time `json:"next_try,omitempty"`
 	Children    []Child    `json:"children,omitempty"`
+}
+
+// Refusal is something that came to nothing with a peer, by our own judgement or
+// the peer's.
+type Refusal struct {
+	At      time.Time `json:"at"`
+	Peer    string    `json:"peer,omitempty"`    // absent: none of the policy
+	Claimed bool      `json:"claimed,omitempty"` // Peer is what the other side said, not proven
+	Tunnel  string    `json:"tunnel,omitempty"`
+	Remote  string    `json:"remote,omitempty"`
+	Reason  string    `json:"reason"`
+	Detail  string    `json:"detail,omitempty"`
 }
 
 // Child is one pair of ESP SAs.

@@ -42,6 +42,12 @@ func WriteText(w io.Writer, s Status) error {
 			p.session("(unknown peer)", i+1, x)
 		}
 	}
+	for _, x := range s.Refusals {
+		if !slices.Contains(s.Peers, x.Peer) {
+			p.line("(unknown peer)")
+			p.refusal(x)
+		}
+	}
 	_, err := io.WriteString(w, p.String())
 	return err
 }
@@ -62,6 +68,25 @@ func (p *page) peer(s Status, name string) {
 			p.tunnel(t)
 		}
 	}
+	for _, x := range s.Refusals {
+		if x.Peer == name {
+			p.refusal(x)
+		}
+	}
+}
+
+func (p *page) refusal(x Refusal) {
+	who := ""
+	if x.Claimed {
+		who = "claimed, "
+	}
+	if x.Tunnel != "" {
+		who += x.Tunnel + ", "
+	}
+	if x.Remote != "" {
+		who += bracket(x.Remote) + ", "
+	}
+	p.line("  last refusal: %s, %s%s ago", withDetail(x.Reason, x.Detail), who, p.since(x.At))
 }
 
 func (p *page) session(name string, n int, s Session) {
@@ -69,7 +94,7 @@ func (p *page) session(name string, n int, s Session) {
 	if !s.Initiator {
 		i, r = "", "*"
 	}
-	p.line("%s: #%d, %s, GM, %s_i%s %s_r%s", name, n, strings.ToUpper(s.State), s.CookieI, i, s.CookieR, r)
+	p.line("%s: #%d, %s, GM/%s, %s_i%s %s_r%s", name, n, strings.ToUpper(s.State), s.Version, s.CookieI, i, s.CookieR, r)
 	p.line("  local  '%s' @ %s", s.LocalName, bracket(s.Local))
 	remote := "'" + s.RemoteName + "'"
 	if s.RemoteName == "" {

@@ -43,6 +43,11 @@ func sample() Status {
 				LastFailure: "no-proposal", LastDetail: "peer refused", NextTry: in(30 * time.Second)},
 			{Name: "far", Peer: "c", State: "stopped", Local: "0.0.0.0/0", Remote: "10.7.0.0/16", LastFailure: "operator"},
 		},
+		Refusals: []Refusal{
+			{At: *ago(time.Minute), Claimed: true, Remote: "[2001:db8::9]:500", Reason: "certificate-unknown-ca"},
+			{At: *ago(9 * time.Second), Peer: "c", Claimed: true, Remote: "203.0.113.7:500", Reason: "certificate-revoked", Detail: "peer c: serial 7"},
+			{At: *ago(31 * time.Second), Peer: "b", Tunnel: "lab", Reason: "peer-refused"},
+		},
 	}
 }
 

@@ -108,7 +108,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	g.server, err = server.New(server.Config{
 		Engine: p.engine, Plane: g.plane, Keys: p.keys, Policy: p.Policy, KeyDeadline: p.Config.KeyDeadline,
 		Wires:    append(sockets.Wires(), server.Bound{Wire: natWire{g.plane}, Port: p.Config.NATPort}),
-		Tell:     narrator{log, g.metrics}.tell,
+		Tell:     g.tell,
 		Resolver: server.SystemResolver(bypass(p.Config.Mark)),
 	})
 	if err != nil {

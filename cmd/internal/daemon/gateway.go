@@ -28,6 +28,8 @@ type gateway struct {
 	log     *slog.Logger
 	metrics *metrics
 	started time.Time
+
+	refusals refusals
 }
 
 // bypass takes our own sockets out of the reach of our own rules.
@@ -73,6 +75,12 @@ func (g *gateway) read(ctx context.Context) (reading, error) {
 	}, nil
 }
 
+// tell takes each event of the engine.
+func (g *gateway) tell(e ike.Event) {
+	narrator{g.log, g.metrics}.tell(e)
+	g.refusals.note(e, g.plan.Load().Policy, time.Now())
+}
+
 // Status answers `yumen status`.
 func (g *gateway) Status(ctx context.Context) (control.Status, error) {
 	r, err := g.read(ctx)
@@ -80,6 +88,7 @@ func (g *gateway) Status(ctx context.Context) (control.Status, error) {
 		return control.Status{}, err
 	}
 	s := describe(r, g.plan.Load().build.Version, time.Now())
+	s.Refusals = g.refusals.list(g.plan.Load().Policy)
 	s.Warnings = append(s.Warnings, g.plane.Warnings()...)
 	if err := g.plane.Trouble(); err != nil {
 		s.Warnings = append(s.Warnings, err.Error())
