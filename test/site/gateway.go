@@ -71,7 +71,12 @@ type Status struct {
 		Remote  string `json:"remote"`
 		NAT     string `json:"nat"`
 	} `json:"sessions"`
-	Tunnels []Tunnel `json:"tunnels"`
+	Tunnels  []Tunnel `json:"tunnels"`
+	Refusals []struct {
+		Peer   string `json:"peer"`
+		Reason string `json:"reason"`
+		Detail string `json:"detail"`
+	} `json:"refusals"`
 }
 
 // Tunnel is a tunnel in a status.

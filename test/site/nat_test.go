@@ -2,8 +2,6 @@ package site_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +13,7 @@ import (
 // outside from opening anything towards it.
 func (s *stage) behindNAT() {
 	s.Helper()
-	rules := filepath.Join(s.dir, "nat.nft")
-	s.need(os.WriteFile(rules, []byte(`table ip yumen_nat {
+	s.filter(`table ip yumen_nat {
 	chain post {
 		type nat hook postrouting priority 100;
 		oifname "to-b" ip saddr 192.0.2.0/24 masquerade random
@@ -26,9 +23,7 @@ func (s *stage) behindNAT() {
 		iifname "to-b" ct state new drop
 	}
 }
-`), 0o600))
-	_, err := s.Router.Run("nft", "-f", rules)
-	s.need(err)
+`)
 }
 
 func TestGatewayBehindNATReachesOneThatDoesNotKnowItsAddress(t *testing.T) {

@@ -2,6 +2,8 @@ package site_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -152,4 +154,43 @@ func TestBothEndsMayStartAtOnce(t *testing.T) {
 	s.wellFormed(file)
 	s.sequences(file)
 	s.verified(file)
+}
+
+// TestPathThatDropsFragmentsIsPassedInPieces where both ends agreed to cut large
+// messages themselves (payload 132).
+func TestPathThatDropsFragmentsIsPassedInPieces(t *testing.T) {
+	s := newTwoSites(t)
+	s.largeCertificates()
+	s.filter(`table inet yumen_path {
+	chain forward {
+		type filter hook forward priority 0;
+		ip frag-off & 0x3fff != 0 drop
+		exthdr frag exists drop
+	}
+}
+`)
+	a, b := endA(), endB()
+	a.peerKeys, b.peerKeys = ", ike_fragmentation: true", ", ike_fragmentation: true"
+	stop := s.capture(s.Router, "to-b")
+	s.run(a, b)
+	s.waitUp(s.A, s.B)
+	flows := s.Flows()
+	s.pass(flows...)
+	s.stop(s.A, s.B)
+	file := stop()
+	s.hidden(file, flows...)
+	s.fragmented(file, false, false)
+	if rows := s.tshark(file, "isakmp.typepayload == 132", "frame.number"); len(rows) < 4 {
+		s.Errorf("%d pieces on the wire", len(rows))
+	}
+	s.sequences(file)
+}
+
+// filter puts rules of nftables into the router.
+func (s *stage) filter(rules string) {
+	s.Helper()
+	file := filepath.Join(s.dir, "router.nft")
+	s.need(os.WriteFile(file, []byte(rules), 0o600))
+	_, err := s.Router.Run("nft", "-f", file)
+	s.need(err)
 }

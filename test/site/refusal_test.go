@@ -13,15 +13,13 @@ import (
 )
 
 // TestRefusalsAreToldWhereTheyAreKnown: whatever does not fit, nothing is set up,
-// nothing inner leaves, and the end that knows the reason tells it: in its log at
-// once, and in its status where a tunnel of its own was being set up.
+// nothing inner leaves, and the end that knows the reason tells it.
 func TestRefusalsAreToldWhereTheyAreKnown(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		prepare func(s *stage, a, b *end)
-		atA     string // reason in the log of a, the initiator; empty: not asked
-		atB     string // of b
-		status  string // reason in the status of a; empty: not asked
+		atA     string // reason in the status of a, the initiator; empty: not asked
+		atB     string
 	}{
 		{name: "the responder is of another CA", prepare: func(s *stage, a, _ *end) {
 			s.need(s.foreign().Trust(s.A))
@@ -46,10 +44,10 @@ func TestRefusalsAreToldWhereTheyAreKnown(t *testing.T) {
 		}, atB: "certificate-identity"},
 		{name: "other selectors", prepare: func(_ *stage, _, b *end) {
 			b.edit = strings.NewReplacer("10.2.0.0/24", "10.2.0.0/23", "fd02::/64", "fd02::/63")
-		}, status: "peer-refused", atB: "no-selector"},
+		}, atA: "peer-refused", atB: "no-selector"},
 		{name: "other suites", prepare: func(_ *stage, a, b *end) {
 			a.tunnelKeys = ", suites: [sm4gcm128]"
-		}, status: "peer-refused", atB: "no-suite"},
+		}, atA: "peer-refused", atB: "no-suite"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newTwoSites(t)
@@ -57,9 +55,8 @@ func TestRefusalsAreToldWhereTheyAreKnown(t *testing.T) {
 			c.prepare(s, &a, &b)
 			stop := s.capture(s.Router, "to-b")
 			s.run(a, b)
-			s.logs(s.A, c.atA)
-			s.logs(s.B, c.atB)
-			s.tells(s.A, c.status)
+			s.tells(s.A, c.atA)
+			s.tells(s.B, c.atB)
 			s.nothingSetUp(stop)
 		})
 	}
@@ -76,24 +73,8 @@ func (s *stage) foreign() *site.CA {
 // ca is the one of both gateways.
 func (s *stage) ca() *site.CA { return site.OpenCA(yumen, filepath.Join(s.dir, "ca")) }
 
-// logs waits until the log of a daemon gives that reason in a warning.
-func (s *stage) logs(g *site.Gateway, reason string) {
-	s.Helper()
-	if reason == "" {
-		return
-	}
-	s.eventually(fmt.Sprintf("%s logs %s", filepath.Base(g.Dir), reason), 8*time.Second, func() error {
-		b, err := os.ReadFile(filepath.Join(g.Dir, "yumen.log"))
-		for _, line := range strings.Split(string(b), "\n") {
-			if strings.Contains(line, "level=WARN") && strings.Contains(line, "reason="+reason+" ") {
-				return nil
-			}
-		}
-		return errors.Join(err, errors.New("not yet"))
-	})
-}
-
-// tells waits until status shows that reason for a tunnel, for people too.
+// tells waits until status shows the reason of the last refusal of the peer, or of
+// a tunnel, and wants the text for people and a warning in the log to do so too.
 func (s *stage) tells(g *site.Gateway, reason string) {
 	s.Helper()
 	if reason == "" {
@@ -101,16 +82,24 @@ func (s *stage) tells(g *site.Gateway, reason string) {
 	}
 	s.eventually(fmt.Sprintf("%s tells %s", filepath.Base(g.Dir), reason), 8*time.Second, func() error {
 		st := s.status(g)
-		for _, t := range st.Tunnels {
-			if t.LastFailure == reason {
+		for _, r := range st.Refusals {
+			if r.Reason == reason && r.Peer != "" && r.Detail != "" {
 				return nil
 			}
 		}
-		return fmt.Errorf("%+v", st.Tunnels)
+		return fmt.Errorf("%+v", st.Refusals)
 	})
-	if text, err := g.Command("status"); err != nil || !strings.Contains(text, "last failure: "+reason) {
+	if text, err := g.Command("status"); err != nil || !strings.Contains(text, "last refusal: "+reason) {
 		s.Errorf("yumen status: %v: %s", err, text)
 	}
+	log, err := os.ReadFile(filepath.Join(g.Dir, "yumen.log"))
+	s.need(err)
+	for _, line := range strings.Split(string(log), "\n") {
+		if strings.Contains(line, "level=WARN") && strings.Contains(line, "reason="+reason+" ") {
+			return
+		}
+	}
+	s.Errorf("%s: no warning in the log gives %s", g.Dir, reason)
 }
 
 // nothingSetUp wants no child at either end, no traffic, and nothing but main and
@@ -153,7 +142,7 @@ func TestCertificateThatExpiresIsRefusedFromThenOn(t *testing.T) {
 	})
 	_, err := s.A.Command("up", "office4")
 	s.need(err)
-	s.logs(s.B, "certificate-expired")
+	s.tells(s.B, "certificate-expired")
 	s.nothingSetUp(stop)
 	for _, order := range []string{"check", "run"} { // and its owner does not start anew with it
 		if out, err := s.A.Command(order); err == nil || !strings.Contains(out, "expired") {
