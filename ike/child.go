@@ -148,7 +148,9 @@ func (c *child) use() {
 	if t.current != nil {
 		kind = ChildRekeyed
 	}
-	e.tell(c.event(kind, "", ""))
+	up := c.event(kind, "", "")
+	up.Took = e.now.Sub(c.started)
+	e.tell(up)
 	t.settle(c)
 }
 

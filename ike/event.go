@@ -2,6 +2,7 @@ package ike
 
 import (
 	"net/netip"
+	"time"
 
 	"yumen/esp"
 	"yumen/ike/wire"
@@ -63,4 +64,5 @@ type Event struct {
 	Child            esp.ChildID
 	InSPI, OutSPI    esp.SPI
 	Notify           wire.NotifyType
+	Took             time.Duration // of a negotiation that succeeded
 }

@@ -165,7 +165,9 @@ func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
 	if s.nat.found() {
 		e.tell(s.event(NATFound, "", s.nat.String()))
 	}
-	e.tell(s.event(IKEUp, "", c.pair.Sign.Name))
+	up := s.event(IKEUp, "", c.pair.Sign.Name)
+	up.Took = e.now.Sub(s.created)
+	e.tell(up)
 	s.peer.proven(s)
 }
 

@@ -35,7 +35,7 @@ func (e *Engine) sessionList() []*session {
 }
 
 func (s *session) status() SessionStatus {
-	st := SessionStatus{Role: s.role, State: "connecting", CookieI: s.cki, CookieR: s.ckr,
+	st := SessionStatus{Role: s.role, State: "connecting", CookieI: s.cki, CookieR: s.ckr, Version: s.version,
 		Local: s.local, Remote: s.remote, LocalName: s.e.cfg.Own.Sign.Name, Created: s.created,
 		NAT: s.nat.String(), Deviations: slices.Clone(s.deviations)}
 	if s.peer != nil {

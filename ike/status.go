@@ -21,6 +21,7 @@ type SessionStatus struct {
 	Role             Role
 	State            string // connecting, established, closing
 	CookieI, CookieR wire.Cookie
+	Version          uint8 // of the ISAKMP header: 0x11 is 1.1
 	Local, Remote    netip.AddrPort
 	LocalName        string // subject of our signing certificate
 	RemoteName       string // subject of the peer's; empty until proven

@@ -13,6 +13,18 @@ type crl struct {
 	by *Certificate
 }
 
+// CRLIssued is when the oldest of the configured CRLs was issued (thisUpdate);
+// zero when there is none.
+func (v *Verifier) CRLIssued() time.Time {
+	var oldest time.Time
+	for _, c := range v.crls {
+		if oldest.IsZero() || c.this.Before(oldest) {
+			oldest = c.this
+		}
+	}
+	return oldest
+}
+
 func (v *Verifier) addCRLs(file []byte) error {
 	list, err := blocks(file, "X509 CRL", "CRL")
 	if err != nil {

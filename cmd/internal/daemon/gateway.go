@@ -67,7 +67,7 @@ func (g *gateway) read(ctx context.Context) (reading, error) {
 	}
 	c := g.server.Counters()
 	return reading{
-		policy: p.Policy, own: p.Own, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
+		policy: p.Policy, own: p.Own, verifiers: p.verifiers, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
 		clock: implausible(time.Now(), p.build.Time, lastTime(p.Config.StateDir)),
 		plane: g.plane.Counters(),
 		server: map[string]uint64{"received": c.Received, "queue-dropped": c.QueueDropped,
@@ -143,7 +143,7 @@ func (g *gateway) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := g.server.Reload(ctx, p.engineConfig(), p.keys); err != nil {
+	if err := g.server.Reload(ctx, p.engineConfig(), g.metrics.timed(p.keys)); err != nil {
 		return err
 	}
 	g.metrics.from(p.Policy)

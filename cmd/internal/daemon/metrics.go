@@ -29,15 +29,16 @@ type source interface {
 
 // reading is everything that a scrape and a status are made of.
 type reading struct {
-	policy   *policy.Policy
-	own      trust.Pair
-	started  time.Time
-	clock    string
-	selftest []selftest.Result
-	engine   ike.Status
-	usage    map[esp.ChildID]esp.Usage
-	server   map[string]uint64 // datagrams, by what became of them
-	plane    map[string]uint64 // packets, by what became of them
+	policy    *policy.Policy
+	own       trust.Pair
+	verifiers map[string]*trust.Verifier
+	started   time.Time
+	clock     string
+	selftest  []selftest.Result
+	engine    ike.Status
+	usage     map[esp.ChildID]esp.Usage
+	server    map[string]uint64 // datagrams, by what became of them
+	plane     map[string]uint64 // packets, by what became of them
 }
 
 // metrics count events as they come and read everything else at the scrape.
@@ -46,6 +47,8 @@ type metrics struct {
 	registry     *prometheus.Registry
 	negotiations *prometheus.CounterVec
 	events       *prometheus.CounterVec
+	took         *prometheus.HistogramVec
+	keys         *prometheus.HistogramVec
 	known        atomic.Pointer[map[string]bool] // names of peers
 	source       source
 
@@ -61,9 +64,15 @@ func newMetrics() *metrics {
 			Help: "Negotiations that ended, by outcome."}, []string{"peer", "phase", "role", "result", "reason"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ipsec_events_total",
 			Help: "Events other than ends of negotiations."}, []string{"event", "peer", "reason"}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ipsec_negotiation_seconds",
+			Help:    "Time of negotiations that succeeded, from the first message.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)}, []string{"peer", "phase", "role"}),
+		keys: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ipsec_crypto_op_seconds",
+			Help:    "Time of operations with our private keys.",
+			Buckets: prometheus.ExponentialBuckets(0.00002, 4, 10)}, []string{"backend", "op"}),
 		totals: map[string]esp.Usage{}, last: map[esp.ChildID]esp.Usage{},
 	}
-	m.registry.MustRegister(m.negotiations, m.events, m)
+	m.registry.MustRegister(m.negotiations, m.events, m.took, m.keys, m)
 	return m
 }
 
@@ -88,6 +97,9 @@ func (m *metrics) count(e ike.Event) {
 		return
 	}
 	m.negotiations.WithLabelValues(peer, phase, roleName(e.Role), result, string(e.Reason)).Inc()
+	if result != "failed" {
+		m.took.WithLabelValues(peer, phase, roleName(e.Role)).Observe(e.Took.Seconds())
+	}
 }
 
 // outcome: which kinds end a negotiation, of which phase, and how.
@@ -135,6 +147,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	now := time.Now()
 	w.host(r, now)
+	w.crls(r, now)
 	w.sessions(r, now)
 	w.tunnels(r, now)
 	m.mu.Lock()
@@ -216,6 +229,18 @@ func (w page) host(r reading, now time.Time) {
 	}
 	for _, what := range slices.Sorted(maps.Keys(r.plane)) {
 		w.counter("ipsec_dataplane_packets_total", "Packets of the data plane.", r.plane[what], "result", what)
+	}
+}
+
+func (w page) crls(r reading, now time.Time) {
+	for _, p := range r.policy.Peers {
+		v := r.verifiers[p.Name]
+		if v == nil {
+			continue
+		}
+		if issued := v.CRLIssued(); !issued.IsZero() {
+			w.gauge("ipsec_crl_age_seconds", "Time since the oldest CRL of a peer was issued.", now.Sub(issued).Seconds(), "peer", p.Name)
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ func moment(t time.Time) *time.Time {
 
 func session(x ike.SessionStatus) control.Session {
 	return control.Session{
-		Peer: x.Peer, State: x.State, Initiator: x.Role == ike.Initiator,
+		Peer: x.Peer, State: x.State, Version: fmt.Sprintf("%d.%d", x.Version>>4, x.Version&15), Initiator: x.Role == ike.Initiator,
 		CookieI: fmt.Sprintf("%x", x.CookieI[:]), CookieR: fmt.Sprintf("%x", x.CookieR[:]),
 		Local: x.Local.String(), Remote: x.Remote.String(), LocalName: x.LocalName, RemoteName: x.RemoteName,
 		Created: x.Created, Established: moment(x.Established), Rekey: moment(x.Rekey), Expires: moment(x.Expires),

@@ -30,7 +30,7 @@ func TestAStatusTellsWhatEngineAndDataPlaneKnow(t *testing.T) {
 		own:    trust.Pair{Sign: trust.Certificate{Name: "CN=a", Serial: "1f", NotAfter: now}, Enc: trust.Certificate{Name: "CN=a", Serial: "20", NotAfter: now}},
 		clock:  "wrong", started: ago(60),
 		engine: ike.Status{HalfOpen: 2,
-			Sessions: []ike.SessionStatus{{Peer: "b", Role: ike.Responder, State: "established", CookieI: wire.Cookie{1}, CookieR: wire.Cookie{2},
+			Sessions: []ike.SessionStatus{{Peer: "b", Role: ike.Responder, State: "established", Version: wire.Version11, CookieI: wire.Cookie{1}, CookieR: wire.Cookie{2},
 				Local: child.Path.Local, Remote: child.Path.Remote, LocalName: "CN=a", RemoteName: "CN=b", Created: ago(9), Established: ago(8),
 				Expires: *later(5), NAT: "local", Deviations: []string{"x"}}},
 			Tunnels: []ike.TunnelStatus{{Name: "net", Peer: "b", State: "up", LastFailure: ike.NoSuite, LastDetail: "why", InUse: 7,
@@ -42,7 +42,7 @@ func TestAStatusTellsWhatEngineAndDataPlaneKnow(t *testing.T) {
 	want := control.Status{
 		Version: "1", Site: "hq", Plane: "userspace", Now: now, Started: ago(60), Clock: "wrong", HalfOpen: 2, Peers: []string{"b"},
 		Certificates: []control.Certificate{{Role: "sign", Subject: "CN=a", Serial: "1f", NotAfter: now}, {Role: "enc", Subject: "CN=a", Serial: "20", NotAfter: now}},
-		Sessions: []control.Session{{Peer: "b", State: "established", CookieI: "0100000000000000", CookieR: "0200000000000000",
+		Sessions: []control.Session{{Peer: "b", State: "established", Version: "1.1", CookieI: "0100000000000000", CookieR: "0200000000000000",
 			Local: "192.0.2.1:4500", Remote: "192.0.2.2:4500", LocalName: "CN=a", RemoteName: "CN=b", Created: ago(9), Established: later(-8),
 			Expires: later(5), NAT: "local", Deviations: []string{"x"}}},
 		Tunnels: []control.Tunnel{{Name: "net", Peer: "b", State: "up", Local: "10.1.0.0/16[tcp]", Remote: "10.2.0.0/16[tcp/443]",
