@@ -221,34 +221,44 @@ func endpoint(a netip.AddrPort) string {
 	return a.String()
 }
 
-// ike decodes one ISAKMP message.
+// ike decodes one ISAKMP message, and with the last piece of one the whole of it.
 func (d *decoder) ike(g datagram, short bool) {
 	m := d.newMessage(g, "ISAKMP")
-	defer func() { d.list(m); d.tally(m) }()
+	whole := d.isakmp(m, g, short)
+	d.list(m)
+	d.tally(m)
+	if whole != nil {
+		g.data = whole
+		d.ike(g, false)
+	}
+}
+
+// isakmp fills m; what it returns is a message that this one was the last piece of.
+func (d *decoder) isakmp(m *Message, g datagram, short bool) []byte {
 	if short {
 		m.unknown("format", "the capture holds only a part of this packet: capture with a larger snapshot length")
-		return
+		return nil
 	}
 	if len(g.data) >= wire.HeaderLen && g.data[17]>>4 != 1 {
 		m.note("version %d.%d: not this protocol", g.data[17]>>4, g.data[17]&15)
-		return
+		return nil
 	}
 	h, err := wire.ParseHeader(g.data)
 	if err != nil {
 		m.fail("format", "%v", err)
-		return
+		return nil
 	}
 	s := d.session(h, g)
 	if s == nil {
 		m.unknown("session", "more than %d sessions in this capture: not followed", maxSessions)
-		return
+		return nil
 	}
 	m.Session = s.view.Number
 	sum := sha256.Sum256(g.data)
 	if first, twice := d.seen[sum]; twice {
 		m.Name = "repeat"
 		m.note("identical to frame %d: a retransmission", first)
-		return
+		return nil
 	}
 	if len(d.seen) < maxSeen {
 		d.seen[sum] = m.Frame
@@ -256,7 +266,11 @@ func (d *decoder) ike(g datagram, short bool) {
 	if h.Version != wire.Version11 {
 		m.note("header version %d.%d, expected 1.1", h.Version>>4, h.Version&15)
 	}
+	if h.Next == typePiece {
+		return s.piece(m, h, g)
+	}
 	s.message(m, h, g)
+	return nil
 }
 
 // tally counts the checks of a message once it is complete.

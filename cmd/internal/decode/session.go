@@ -25,6 +25,7 @@ type session struct {
 	last       [7]lastBlock // of M5 and M6
 	done       [2]bool      // HASHi, HASHr verified
 	exchanges  map[uint32]*exchange
+	pieces     map[pieceKey]*gathered
 	deleted    bool
 }
 
