@@ -184,6 +184,7 @@ func TestPathThatDropsFragmentsIsPassedInPieces(t *testing.T) {
 		s.Errorf("%d pieces on the wire", len(rows))
 	}
 	s.sequences(file)
+	s.verified(file)
 }
 
 // filter puts rules of nftables into the router.
