@@ -100,10 +100,13 @@ func limits(t policy.Tunnel, peer lifetimes, ours bool) esp.Limits {
 		part = 85
 	}
 	l.SoftTime = hard / 100 * time.Duration(part)
-	l.SoftBytes = bytes / 100 * part
-	l.SoftPackets = t.Packets / 100 * part
+	l.SoftBytes = percent(bytes, part)
+	l.SoftPackets = percent(t.Packets, part)
 	return l
 }
+
+// percent is part hundredths of v, for small and for large v.
+func percent(v, part uint64) uint64 { return v/100*part + v%100*part/100 }
 
 // install lets the child receive.
 func (c *child) install() {
@@ -402,7 +405,7 @@ func (e *Engine) childFailed(id esp.ChildID, undone bool, detail string) {
 		return
 	}
 	e.tell(c.event(PlaneFailed, InstallFailed, detail))
-	t := c.t
+	t, x := c.t, c.exchange
 	if undone {
 		c.installed = time.Time{}
 	}
@@ -410,7 +413,11 @@ func (e *Engine) childFailed(id esp.ChildID, undone bool, detail string) {
 	spi := c.In.SPI
 	c.end(InstallFailed, quietly)
 	if s != nil && s.state == established {
-		s.sendDelete(spi)
+		if undone && x != nil && x.role == Responder {
+			s.notify(wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoESP, SPI: make([]byte, 4), Type: wire.NoProposalChosen})
+		} else {
+			s.sendDelete(spi)
+		}
 	}
 	t.failed(InstallFailed, detail)
 	if s != nil {

@@ -47,10 +47,12 @@ type Engine struct {
 // pairKey names a session by both cookies.
 type pairKey struct{ i, r wire.Cookie }
 
-// firstKey names a responder's session by the M1 that made it.
+// firstKey names a responder's session by the M1 that made it. Another M1 under
+// the same cookie makes another session: which one is forged is not known yet.
 type firstKey struct {
 	i      wire.Cookie
 	remote netip.AddrPort
+	hash   [8]byte // the first of SM3 over it: enough to tell forgeries apart
 }
 
 // op is a private-key operation under way. done is called at most once.

@@ -89,6 +89,10 @@ func (s *session) protectedNotice(d Datagram, h wire.Header) {
 		s.verdict(d, h)
 		return
 	}
+	if x := s.exchanges[h.MessageID]; x != nil && x.waits {
+		x.released(d, h)
+		return
+	}
 	if _, seen := s.used[h.MessageID]; seen {
 		s.drop(Duplicate, fmt.Sprintf("message ID %08x was used", h.MessageID))
 		return

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"yumen/ike/gm"
 	"yumen/ike/wire"
 	"yumen/policy"
 )
@@ -17,7 +16,7 @@ type halfOpen struct {
 	local, remote netip.AddrPort
 	created       time.Time
 	lastAnswer    time.Time
-	hash          [32]byte // of M1
+	hash          [8]byte // of M1, see firstKey
 	saI           []byte
 	peer          *peer    // the first candidate: how we answer
 	session       *session // made by M3
@@ -41,6 +40,8 @@ type halfOpens struct {
 	expiry   alarm
 }
 
+func (h *halfOpen) first() firstKey { return firstKey{h.key.i, h.remote, h.hash} }
+
 func class(known bool) int {
 	if known {
 		return 1
@@ -60,7 +61,7 @@ func (e *Engine) admit(h *halfOpen) {
 	h.slot = int32(len(*list))
 	*list = append(*list, h)
 	o.byPair[h.key] = h
-	o.byFirst[firstKey{h.key.i, h.remote}] = h
+	o.byFirst[h.first()] = h
 	o.oldest = append(o.oldest, h)
 	if !o.expiry.pending() {
 		e.clock.set(&o.expiry, h.created.Add(halfOpenLife), e.expireHalfOpen)
@@ -119,7 +120,7 @@ func (e *Engine) forget(h *halfOpen) {
 		o.promoted[class(h.known)]--
 	}
 	delete(o.byPair, h.key)
-	delete(o.byFirst, firstKey{h.key.i, h.remote})
+	delete(o.byFirst, h.first())
 }
 
 // expireHalfOpen forgets what M3 never came for.
@@ -189,8 +190,6 @@ func (h *halfOpen) dialect() policy.Dialect { return h.peer.entry.Dialect }
 func (e *Engine) repeated(h *halfOpen, d Datagram) {
 	v := h.event(Repeated, Duplicate, "answered again")
 	switch {
-	case h.hash != gm.SM3(d.Data):
-		v = h.event(Dropped, UnexpectedState, "another message 1 under the same cookie")
 	case h.session != nil:
 		v.Detail = "not answered: not the last message"
 	case h.answers >= maxAnswers:

@@ -26,7 +26,9 @@ import (
 
 // first answers M1 with M2.
 func (e *Engine) first(d Datagram, h wire.Header) {
-	if o := e.halfOpen.byFirst[firstKey{h.Initiator, d.Remote}]; o != nil {
+	sum := gm.SM3(d.Data)
+	hash := [8]byte(sum[:8])
+	if o := e.halfOpen.byFirst[firstKey{h.Initiator, d.Remote, hash}]; o != nil {
 		e.repeated(o, d)
 		return
 	}
@@ -63,7 +65,7 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		return
 	}
 	o := &halfOpen{key: pairKey{h.Initiator, e.newCookie()}, local: d.Local, remote: d.Remote, created: e.now,
-		lastAnswer: e.now, hash: gm.SM3(d.Data), saI: slices.Clone(p.sa), peer: candidates[0], version: h.Version,
+		lastAnswer: e.now, hash: hash, saI: slices.Clone(p.sa), peer: candidates[0], version: h.Version,
 		knows: readVendors(p.vendors), known: known}
 	e.admit(o)
 	e.tell(o.event(IKEStarted, "", ""))

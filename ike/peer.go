@@ -17,6 +17,8 @@ const (
 	// responderGrace lets the end that negotiated phase 1 go on with quick mode
 	// before the other starts one of its own for the same tunnel.
 	responderGrace = time.Second
+	// reunion is the wait before a session is made for tunnels that have none.
+	reunion = 5 * time.Second
 	// sessionOverlap is how long an ISAKMP SA outlives the one that replaced it.
 	sessionOverlap = 10 * time.Second
 )

@@ -203,6 +203,17 @@ func (p *peer) missing() {
 			t.ensure()
 		}
 	}
+	if p.keeps() && len(p.live) == 0 && !p.e.ending && !p.retry.pending() {
+		p.e.clock.set(&p.retry, p.e.now.Add(p.e.jitter(reunion)), p.reunite)
+	}
+}
+
+// reunite makes a session for tunnels that stand without one: nothing could be
+// renewed or deleted.
+func (p *peer) reunite() {
+	if p.keeps() && len(p.live) == 0 {
+		p.connect()
+	}
 }
 
 // receive finds whom a datagram is for.

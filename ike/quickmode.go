@@ -381,6 +381,26 @@ func (x *exchange) three(d Datagram, h wire.Header, hash [32]byte) {
 	x.child.confirm()
 }
 
+// released reads a CONNECTED that came under the message ID of the exchange
+// itself (RFC 2408 3.1), whichever way its IV was made.
+func (x *exchange) released(d Datagram, h wire.Header) {
+	s := x.s
+	for _, iv := range [][16]byte{x.iv, gm.PhaseTwoIV(s.lastBlock, x.id)} {
+		ps, err := s.authentic(s.proven.keys, iv, d, h)
+		if err != nil {
+			continue
+		}
+		for _, p := range ps {
+			if n, err := wire.ParseNotification(p.Body); err == nil && p.Type == wire.TypeNotify && n.Type == wire.Connected {
+				s.tellNotify(n, NotifyIn)
+				s.connected(x.id, n.SPI)
+			}
+		}
+		return
+	}
+	s.drop(BadHash, "CONNECTED does not verify")
+}
+
 // connected ends the wait that a commit bit asked for.
 func (s *session) connected(id uint32, spi []byte) {
 	for _, x := range s.exchanges {
