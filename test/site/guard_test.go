@@ -121,3 +121,25 @@ func background(flows []site.Flow) (ended func()) {
 	}
 	return func() { close(stop); wg.Wait() }
 }
+
+// TestResponderThatDiedIsFoundAgain: it lost its keys and starts nothing of its
+// own, and the initiator still has keys and nothing to say but ESP.
+func TestResponderThatDiedIsFoundAgain(t *testing.T) {
+	s := newTwoSites(t)
+	a, b := endA(), endB()
+	a.peerKeys = ", dpd: {interval: 1s, tries: 2}"
+	stop := s.capture(s.Router, "to-b")
+	s.run(a, b)
+	s.waitUp(s.A, s.B)
+	flows := s.Flows()
+	s.pass(flows...)
+	s.B.Daemon().Kill()
+	s.refuse("while b is dead", flows...)
+	s.need(s.B.Start())
+	s.answers(s.B)
+	s.eventually("traffic flows again", 20*time.Second, func() error { return flows[0].Talk("udp", 4242, quiet) })
+	s.waitUp(s.A, s.B)
+	s.pass(flows...)
+	s.stop(s.A, s.B)
+	s.hidden(stop(), flows...)
+}

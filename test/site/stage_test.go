@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -244,23 +245,17 @@ func (s *stage) pass(flows ...site.Flow) {
 // refuse sends each flow at the same time and wants none to arrive.
 func (s *stage) refuse(when string, flows ...site.Flow) {
 	s.Helper()
-	passed := make(chan string)
+	var wg sync.WaitGroup
 	for _, f := range flows {
-		go func() {
-			var what string
-			for i, network := range []string{"udp", "tcp"} {
+		for i, network := range []string{"udp", "tcp"} {
+			wg.Go(func() {
 				if f.Talk(network, 4300+i, quiet) == nil {
-					what += fmt.Sprintf("%s: %s from %s to %s passed", when, network, f.FromAddr, f.ToAddr)
+					s.Errorf("%s: %s from %s to %s passed", when, network, f.FromAddr, f.ToAddr)
 				}
-			}
-			passed <- what
-		}()
-	}
-	for range flows {
-		if what := <-passed; what != "" {
-			s.Error(what)
+			})
 		}
 	}
+	wg.Wait()
 }
 
 // capture records the outside wire at the router until the function is called.
