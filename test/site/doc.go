@@ -8,4 +8,7 @@
 //
 // The router knows the way to the inner networks, so that whatever a gateway
 // lets out in the clear arrives, and is seen.
+//
+// The tests run `yumen run` itself. Of one that fails, logs, captures and
+// configurations stay in build/failed.
 package site

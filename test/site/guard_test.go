@@ -48,19 +48,9 @@ func TestNothingInnerIsSeenOutsideWhateverBecomesOfTheDaemon(t *testing.T) {
 	s.waitUp(s.A, s.B)
 	s.pass(all...)
 	quietly("after yumen down", func() {
-		for _, name := range []string{"office4", "office6"} {
-			_, err := s.A.Command("down", name)
-			s.need(err)
-			_, err = s.B.Command("down", name)
-			s.need(err)
-		}
+		s.order("down", s.A, s.B)
 	})
-	for _, name := range []string{"office4", "office6"} {
-		_, err := s.B.Command("up", name)
-		s.need(err)
-		_, err = s.A.Command("up", name)
-		s.need(err)
-	}
+	s.order("up", s.B, s.A)
 	s.waitUp(s.A, s.B)
 	s.pass(all...)
 	quietly("after kill -9 under traffic", func() {
@@ -81,6 +71,17 @@ func TestNothingInnerIsSeenOutsideWhateverBecomesOfTheDaemon(t *testing.T) {
 	})
 	s.stop(s.B)
 	s.unguarded(fromA, flows, all)
+}
+
+// order gives both tunnels of each gateway an order.
+func (s *stage) order(order string, list ...*site.Gateway) {
+	s.Helper()
+	for _, g := range list {
+		for _, name := range []string{"office4", "office6"} {
+			_, err := g.Command(order, name)
+			s.need(err)
+		}
+	}
 }
 
 // unguarded takes the guards away, of b first: what comes from there in clear is
