@@ -42,8 +42,9 @@ func (p *Plane) Install(c esp.Child, from esp.State) error {
 	}
 	x := &pair{
 		child: in.Child(), in: in, out: out, kind: kindOf(c.Path.Remote.Addr(), c.Path.Encap),
-		mtu: esp.MaxInner(c, p.cfg.MTU), last: &readings{},
+		last: &readings{},
 	}
+	x.size(p.outerMTU(c.Path))
 	p.table, p.pairs[c.ID] = table, x
 	p.publish()
 	if err := p.refreshMTU(); err != nil {
@@ -98,6 +99,7 @@ func (p *Plane) Use(id esp.ChildID) error {
 	p.pairs[id] = &next
 	p.table = p.table.WithOutbound(x.out)
 	p.publish()
+	p.nudge() // what waits may go
 	return nil
 }
 
@@ -116,7 +118,7 @@ func (p *Plane) Rebind(id esp.ChildID, path esp.Path) error {
 	next := *x
 	next.child.Path = path
 	next.kind = kindOf(path.Remote.Addr(), path.Encap)
-	next.mtu = esp.MaxInner(next.child, p.cfg.MTU)
+	next.size(p.outerMTU(path))
 	if next.kind != x.kind {
 		delete(p.pairs, id)
 		p.publish()

@@ -11,9 +11,13 @@ const (
 	opened
 	ikeReceived
 	keepaliveReceived
+	icmpBelieved
+	icmpForeign
 	dropMalformed
 	dropNoPolicy
 	dropNoSA
+	dropQueueFull
+	dropQueueOld
 	dropSeal
 	dropTooBig
 	dropSend
@@ -34,7 +38,8 @@ const (
 )
 
 var counterNames = [counters]string{
-	"sealed", "opened", "ike-received", "keepalive-received", "malformed", "no-policy", "no-sa", "not-sealed",
+	"sealed", "opened", "ike-received", "keepalive-received", "icmp-believed", "icmp-foreign",
+	"malformed", "no-policy", "no-sa", "wait-full", "wait-timeout", "not-sealed",
 	"too-big", "send", "reassembly", "unknown-spi", "wrong-path", "replayed", "bad-auth", "bad-selector",
 	"dummy", "limit", "policy-in", "congestion", "tun", "ike-queue", "event-queue",
 }
@@ -46,7 +51,9 @@ func (c *counts) add(n counter) { c[n].Add(1) }
 
 // Counters returns the counts of the whole plane since New by name. "sealed" and
 // "opened" are packets that went through; "ike-received" and "keepalive-received"
-// explain themselves; every other name is the reason of a drop.
+// explain themselves; "icmp-believed" are errors about the size of packets of ours,
+// "icmp-foreign" such about packets that no child sent; every other name is the
+// reason of a drop.
 func (p *Plane) Counters() map[string]uint64 {
 	m := make(map[string]uint64, counters)
 	for i := range p.counts {

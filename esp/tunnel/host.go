@@ -30,7 +30,7 @@ func (p *Plane) apply() error {
 		return fmt.Errorf("apply policy: %w", err)
 	}
 	p.publish()
-	return nil
+	return p.remeasure()
 }
 
 // followHost runs when addresses or routes of the host changed.
@@ -55,14 +55,19 @@ func (p *Plane) insideAddress(v6 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// applyMTU sets the MTU of the device to the smallest of all tunnels and that of
-// each route to its own, and writes the routes.
+// applyMTU sets the MTU of the device to the smallest of all tunnels, or the
+// largest if one cuts outer packets, and that of each route to its own, and
+// writes the routes.
 func (p *Plane) applyMTU() error {
-	mtu := p.cfg.MTU
+	mtu, most := p.cfg.MTU, 0
 	for i := range p.tunnels {
-		mtu = min(mtu, p.tunnelMTU(i))
+		m := p.tunnelMTU(i)
+		mtu, most = min(mtu, m), max(most, m)
 	}
 	mtu = max(mtu, minimumMTU6) // with less the host would switch IPv6 off
+	if most >= jumboMTU {
+		mtu = most // for tunnels whose outer packets are cut; routes keep the others small
+	}
 	if mtu != p.tunMTU {
 		if err := p.kernel.setMTU(p.tunIndex, mtu); err != nil {
 			return err
@@ -93,7 +98,11 @@ func (p *Plane) zoneMTU(z zone) int {
 	least := 0
 	for i, t := range p.policy.Tunnels {
 		if t.Selector.Remote.Overlaps(policy.NetOf(z.remote)) && t.Selector.Local.Overlaps(policy.NetOf(z.local)) {
-			if m := max(p.tunnelMTU(i), minimumMTU6); least == 0 || m < least {
+			m := p.tunnelMTU(i)
+			if z.remote.Addr().Is6() {
+				m = max(m, minimumMTU6)
+			}
+			if least == 0 || m < least {
 				least = m
 			}
 		}
@@ -117,6 +126,9 @@ func (p *Plane) tunnelMTU(i int) int {
 	}
 	if least > 0 {
 		return least
+	}
+	if t.Outer.Fragment == policy.FragmentAfter {
+		return max(jumboMTU, p.cfg.MTU)
 	}
 	encap := true
 	for _, peer := range p.policy.Peers {

@@ -13,10 +13,7 @@ import (
 	"yumen/policy"
 )
 
-const (
-	unknownGap = 100 * time.Millisecond // between two events about unknown SPIs
-	mostMoved  = 4096
-)
+const mostMoved = 4096
 
 // inWorker carries packets from one socket to the TUN. It alone opens packets of
 // the SAs whose path ends at its socket.
@@ -30,9 +27,16 @@ type inWorker struct {
 	piece   []byte
 	whole   *esp.Reassembler
 	expired time.Time
-	unknown time.Time
+	unknown *sources
 	moved   map[esp.ChildID]netip.AddrPort
 	fragID  uint32
+}
+
+func newInWorker(p *Plane, k kind) *inWorker {
+	return &inWorker{
+		plane: p, tun: p.tun, kind: k, plain: make([]byte, 0, maxPacket), piece: make([]byte, maxPacket),
+		whole: esp.NewReassembler(esp.ReassemblyLimits{}), unknown: newSources(), moved: map[esp.ChildID]netip.AddrPort{},
+	}
 }
 
 func (w *inWorker) run() {
@@ -46,7 +50,7 @@ func (w *inWorker) run() {
 		case errors.Is(err, errTruncated):
 			w.plane.counts.add(dropMalformed)
 			continue
-		default: // an ICMP error about what we sent, or a shortage
+		default: // a shortage
 			if !errors.Is(err, unix.EINTR) && !w.plane.pause() {
 				return
 			}
@@ -132,11 +136,9 @@ func (w *inWorker) notices(x *pair) {
 }
 
 func (w *inWorker) tellUnknown(spi esp.SPI, remote netip.AddrPort) {
-	now := w.plane.cfg.Now()
-	if now.Sub(w.unknown) < unknownGap {
+	if !w.unknown.allow(w.plane.cfg.Now(), remote.Addr()) {
 		return
 	}
-	w.unknown = now
 	w.plane.emit(esp.Event{Kind: esp.UnknownSPI, SPI: spi, Remote: remote})
 }
 
@@ -182,14 +184,15 @@ func (w *inWorker) deliver(s *snapshot, x *pair, inner []byte, unproven bool) {
 		}
 		v = s.spd.Match(p.FlowIn())
 	}
-	if v.Action != policy.Protect || v.Tunnel < 0 || s.tunnels[v.Tunnel] != x.child.Tunnel {
+	if v.Action != policy.Protect || v.Tunnel < 0 || s.tunnels[v.Tunnel].name != x.child.Tunnel {
 		w.plane.counts.add(dropPolicyIn)
 		return
 	}
 	size := len(inner)
 	if assembled {
-		size = max(s.tunMTU, minimumMTU6)
+		size = max(min(s.tunMTU, s.maxOuter), minimumMTU6)
 	}
+	x.clamp(inner, p)
 	w.write(inner, size)
 }
 

@@ -1,12 +1,9 @@
 package tunnel
 
 import (
-	"errors"
 	"net/netip"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"yumen/esp"
 	"yumen/policy"
@@ -14,9 +11,7 @@ import (
 
 const (
 	maxPacket   = 65535
-	acquireGap  = time.Second // between two acquires of one tunnel
 	expireEvery = time.Second
-	minimumMTU6 = 1280 // RFC 8200 5
 )
 
 // outWorker carries packets from the TUN to the wire. One goroutine.
@@ -29,6 +24,9 @@ type outWorker struct {
 	piece    []byte // one fragment
 	send4    *sender
 	send6    [kinds]*sender
+	whole6   *sender // of whole IPv6 packets
+	waiting  waiting
+	asked    time.Time
 	whole    *esp.Reassembler
 	expired  time.Time
 	acquired map[string]time.Time
@@ -40,11 +38,7 @@ func (w *outWorker) run() {
 	for {
 		n, err := w.tun.Read(w.buf)
 		if err != nil {
-			if errors.Is(err, os.ErrClosed) {
-				return
-			}
-			w.plane.counts.add(dropTUN)
-			if !errors.Is(err, unix.EINTR) && !w.plane.pause() {
+			if !w.failed(err) {
 				return
 			}
 			continue
@@ -52,6 +46,9 @@ func (w *outWorker) run() {
 		w.begin()
 		w.packet(w.plane.snap.Load(), w.buf[:n])
 		w.end()
+		if !w.waiting.empty() {
+			w.tend()
+		}
 	}
 }
 
@@ -69,15 +66,23 @@ func (w *outWorker) packet(s *snapshot, b []byte) {
 		w.plane.counts.add(dropNoPolicy)
 		return
 	}
-	tunnel := s.tunnels[v.Tunnel]
-	out := s.table.Outbound(tunnel)
-	x := s.out[out]
-	if out == nil || x == nil {
-		w.plane.counts.add(dropNoSA)
-		w.acquire(tunnel)
+	t, ours := s.tunnels[v.Tunnel], &b[0] != &w.buf[0]
+	x := s.sending(t.name)
+	if x == nil {
+		w.trap(t, b, ours)
 		return
 	}
-	w.fit(s, x, b, p)
+	if !w.waiting.empty() {
+		w.release(s, x) // first what came first
+	}
+	w.fit(s, x, parsed{b: b, p: p, ours: ours})
+}
+
+// parsed is a packet on its way.
+type parsed struct {
+	b    []byte
+	p    esp.Packet
+	ours bool // put together here, so that it may be cut whatever it says
 }
 
 // judge asks the policy. A fragment is judged without its ports, the first like
@@ -115,29 +120,20 @@ func blind(f policy.Flow, p esp.Packet) policy.Flow {
 	return f
 }
 
-func (w *outWorker) acquire(tunnel string) {
-	now := w.plane.cfg.Now()
-	if last, ok := w.acquired[tunnel]; ok && now.Sub(last) < acquireGap {
-		return
-	}
-	w.acquired[tunnel] = now
-	w.plane.emit(esp.Event{Kind: esp.Acquire, Tunnel: tunnel})
-}
-
 // fit sees to it that what is sealed fits the path: IPv4 without DF is cut before
 // encryption (RFC 4301 8.2), as is what we put together ourselves; everything
 // else is answered by an ICMP error.
-func (w *outWorker) fit(s *snapshot, x *pair, b []byte, p esp.Packet) {
-	limit := x.mtu
-	if p.Src.Is6() {
+func (w *outWorker) fit(s *snapshot, x *pair, in parsed) {
+	b, limit := in.b, x.mtu
+	x.clamp(b, in.p)
+	if in.p.Src.Is6() {
 		limit = max(limit, minimumMTU6) // below it the outer packet is fragmented
 	}
 	if len(b) <= limit {
-		w.seal(s, x, b)
+		w.seal(x, b)
 		return
 	}
-	ours := &b[0] != &w.buf[0]
-	if ours || p.Src.Is4() && b[6]&0x40 == 0 {
+	if in.ours || in.p.Src.Is4() && b[6]&0x40 == 0 {
 		w.fragID++
 		pieces, err := fragments(b, w.piece, limit, w.fragID)
 		if err != nil {
@@ -145,12 +141,12 @@ func (w *outWorker) fit(s *snapshot, x *pair, b []byte, p esp.Packet) {
 			return
 		}
 		for piece := range pieces {
-			w.seal(s, x, piece)
+			w.seal(x, piece)
 		}
 		return
 	}
 	w.plane.counts.add(dropTooBig)
-	if answer := tooBig(w.piece, b, errorSource(s, x, p), limit); answer != nil {
+	if answer := tooBig(w.piece, b, errorSource(s, x, in.p), limit); answer != nil {
 		if _, err := w.tun.Write(answer); err != nil {
 			w.plane.counts.add(dropTUN)
 		}
@@ -173,65 +169,4 @@ func errorSource(s *snapshot, x *pair, p esp.Packet) netip.Addr {
 		return a
 	}
 	return p.Dst
-}
-
-func (w *outWorker) seal(s *snapshot, x *pair, inner []byte) {
-	room := outerRoom(x.kind)
-	b, err := x.out.Seal(w.sealed[:room], inner)
-	if x.out.TookSoftLimit() {
-		w.plane.emit(x.event(esp.SoftLimit))
-	}
-	if err != nil {
-		if x.out.TookHardLimit() {
-			w.plane.emit(x.event(esp.HardLimit))
-		}
-		w.plane.counts.add(dropSeal)
-		return
-	}
-	tos := esp.OuterTOS(x.child.Outer, esp.TOS(inner))
-	if room > 0 {
-		err = w.send4Packet(s, x, b, outerLook{tos: tos, df: esp.OuterDF(x.child.Outer, inner)})
-	} else {
-		path := x.child.Path
-		err = w.send6[x.kind].send(b, envelope{local: path.Local, remote: path.Remote, tos: tos, hopLimit: esp.OuterTTL})
-	}
-	if err != nil {
-		w.plane.counts.add(dropSend)
-		return
-	}
-	x.last.out.Store(w.plane.cfg.Now().UnixNano())
-	w.plane.counts.add(sealed)
-}
-
-// send4Packet fragments the outer packet itself where that is allowed, since the
-// kernel does not for whole packets.
-func (w *outWorker) send4Packet(s *snapshot, x *pair, b []byte, look outerLook) error {
-	w.id++
-	look.id = w.id
-	if len(b) > s.maxOuter {
-		look.df = false // only IPv6 inside, at its minimum, can get here
-	}
-	path := x.child.Path
-	if path.Local.Port() == 0 {
-		path.Local = netip.AddrPortFrom(path.Local.Addr(), w.plane.cfg.NATPort)
-	}
-	putOuter4(b, x.kind, path, look)
-	to := envelope{local: path.Local, remote: path.Remote}
-	if len(b) <= s.maxOuter {
-		return w.send4.send(b, to)
-	}
-	pieces, err := fragments(b, w.piece, s.maxOuter, 0)
-	if err != nil {
-		return err
-	}
-	for piece := range pieces {
-		if err := w.send4.send(piece, to); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (x *pair) event(k esp.EventKind) esp.Event {
-	return esp.Event{Kind: k, Child: x.child.ID, Tunnel: x.child.Tunnel, SPI: x.child.In.SPI}
 }

@@ -8,19 +8,20 @@ import (
 
 const (
 	ipHeader  = 20
+	ip6Header = 40
 	udpHeader = 8
 )
 
-// outerRoom is how much goes before the ESP packet in the buffer of the sender:
-// IPv4 headers are ours, IPv6 headers the kernel's.
+// outerRoom is how much goes before the ESP packet on the wire.
 func outerRoom(k kind) int {
-	switch k {
-	case raw4:
-		return ipHeader
-	case udp4:
-		return ipHeader + udpHeader
+	room := ipHeader
+	if k.v6() {
+		room = ip6Header
 	}
-	return 0
+	if k.udp() {
+		room += udpHeader
+	}
+	return room
 }
 
 // putOuter4 writes the IPv4 header, and for k udp4 the UDP header, at the start
@@ -33,7 +34,7 @@ func putOuter4(b []byte, k kind, path esp.Path, look outerLook) {
 	if look.df {
 		b[6] = 0x40
 	}
-	b[8], b[9] = esp.OuterTTL, 50
+	b[8], b[9] = esp.OuterTTL, protoESP
 	if local := path.Local.Addr().Unmap(); local.Is4() {
 		a := local.As4()
 		copy(b[12:], a[:])
@@ -43,11 +44,36 @@ func putOuter4(b []byte, k kind, path esp.Path, look outerLook) {
 	if k != udp4 {
 		return
 	}
-	b[9] = 17
+	b[9] = protoUDP
 	u := b[ipHeader:]
 	binary.BigEndian.PutUint16(u, path.Local.Port())
 	binary.BigEndian.PutUint16(u[2:], path.Remote.Port())
 	binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
+}
+
+// putOuter6 writes the IPv6 header, and for k udp6 the UDP header with its
+// checksum, which IPv6 wants, at the start of b.
+func putOuter6(b []byte, k kind, path esp.Path, tos byte) {
+	clear(b[:outerRoom(k)])
+	b[0], b[1] = 6<<4|tos>>4, tos<<4
+	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-ip6Header))
+	b[6], b[7] = protoESP, esp.OuterTTL
+	local, remote := path.Local.Addr().As16(), path.Remote.Addr().As16()
+	copy(b[8:], local[:])
+	copy(b[24:], remote[:])
+	if k != udp6 {
+		return
+	}
+	b[6] = protoUDP
+	u := b[ip6Header:]
+	binary.BigEndian.PutUint16(u, path.Local.Port())
+	binary.BigEndian.PutUint16(u[2:], path.Remote.Port())
+	binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
+	check := ^fold(sum(sum(0, b[8:ip6Header])+uint32(len(u))+protoUDP, u))
+	if check == 0 {
+		check = 0xffff // zero means none
+	}
+	binary.BigEndian.PutUint16(u[6:], check)
 }
 
 // outerLook is what changes from packet to packet.

@@ -63,13 +63,16 @@ type Plane struct {
 	tun      *os.File
 	tunIndex int
 	sockets  [kinds]*socket // IPv6 ones are nil on a host without IPv6
-	sender   *socket
+	sender   *socket        // of whole IPv4 packets
+	sender6  *socket        // of whole IPv6 packets; nil like the others
+	icmp     [2]*socket     // errors about size, IPv4 and IPv6
 	workers  []*worker
 	running  sync.WaitGroup
 	done     chan struct{}
 	snap     atomic.Pointer[snapshot]
 	counts   counts
 	events   chan esp.Event
+	reports  chan report
 	ike      chan ikeDatagram
 	writers  [kinds]*ikeWriter
 	warnings []string
@@ -78,11 +81,12 @@ type Plane struct {
 	closed  bool
 	policy  *policy.Policy
 	spd     *policy.SPD
-	tunnels []string
+	tunnels []tunnelEntry
 	zones   []zone
 	extra   []policy.RouteRule
 	table   *esp.Table
 	pairs   map[esp.ChildID]*pair
+	paths   map[netip.Addr]learned // by remote address
 	turn    uint64
 	around  surroundings
 	own4    netip.Addr
@@ -97,6 +101,7 @@ type Plane struct {
 func New(cfg Config) (*Plane, error) {
 	p := &Plane{
 		cfg: cfg.withDefaults(), done: make(chan struct{}), pairs: map[esp.ChildID]*pair{},
+		paths: map[netip.Addr]learned{}, reports: make(chan report, 16),
 		events: make(chan esp.Event, eventQueue), ike: make(chan ikeDatagram, ikeQueue),
 	}
 	if err := p.open(); err != nil {
@@ -142,18 +147,33 @@ func (p *Plane) open() (err error) {
 			p.writers[k] = &ikeWriter{sender: newSender(p.sockets[k])}
 		}
 	}
-	if p.sender, err = openSender(p.cfg.Mark); err != nil {
+	if err := p.openSenders(); err != nil {
 		return err
 	}
 	return p.kernel.watch(p.done, p.cfg.Table, p.followHost)
 }
 
+// openSenders opens what carries whole packets, and what hears of their size.
+func (p *Plane) openSenders() (err error) {
+	if p.sender, err = openSender(false, p.cfg.Mark); err != nil {
+		return err
+	}
+	if p.icmp[0], err = openICMP(false, p.cfg.Mark); err != nil || p.sockets[raw6] == nil {
+		return err
+	}
+	if p.sender6, err = openSender(true, p.cfg.Mark); err != nil {
+		return err
+	}
+	p.icmp[1], err = openICMP(true, p.cfg.Mark)
+	return err
+}
+
 // start begins one goroutine for the TUN and one for each socket.
 func (p *Plane) start() {
-	out := &outWorker{
-		plane: p, tun: p.tun, buf: make([]byte, maxPacket), piece: make([]byte, maxPacket),
-		sealed: make([]byte, 0, maxPacket+1024), send4: newSender(p.sender),
-		whole: esp.NewReassembler(esp.ReassemblyLimits{}), acquired: map[string]time.Time{},
+	out := newOutWorker(p)
+	out.send4 = newSender(p.sender)
+	if p.sender6 != nil {
+		out.whole6 = newSender(p.sender6)
 	}
 	for k, s := range p.sockets {
 		if s != nil && kind(k).v6() {
@@ -166,14 +186,17 @@ func (p *Plane) start() {
 		if s == nil {
 			continue
 		}
-		in := &inWorker{
-			plane: p, tun: p.tun, from: newReceiver(s, p.cfg.NATPort), kind: kind(k),
-			plain: make([]byte, 0, maxPacket), piece: make([]byte, maxPacket),
-			whole: esp.NewReassembler(esp.ReassemblyLimits{}), moved: map[esp.ChildID]netip.AddrPort{},
-		}
+		in := newInWorker(p, kind(k))
+		in.from = newReceiver(s, p.cfg.NATPort)
 		p.workers = append(p.workers, &in.worker)
 		p.running.Go(in.run)
 	}
+	for _, s := range p.icmp {
+		if s != nil {
+			p.running.Go(func() { p.listen(s) })
+		}
+	}
+	p.running.Go(p.mind)
 }
 
 // pause keeps a worker whose file keeps failing from spinning. False: it is over.
@@ -235,7 +258,7 @@ func (p *Plane) release() {
 	if p.tun != nil {
 		p.tun.Close()
 	}
-	for _, s := range append(p.sockets[:], p.sender) {
+	for _, s := range append(p.sockets[:], p.sender, p.sender6, p.icmp[0], p.icmp[1]) {
 		if s != nil {
 			s.file.Close()
 		}
@@ -289,7 +312,7 @@ func (p *Plane) SetPolicy(pol *policy.Policy) error {
 	}
 	p.policy, p.spd, p.zones, p.extra, p.tunnels = pol, spd, zones, extra, nil
 	for _, t := range pol.Tunnels {
-		p.tunnels = append(p.tunnels, t.Name)
+		p.tunnels = append(p.tunnels, tunnelEntry{name: t.Name, waits: t.Start != policy.StartNone})
 	}
 	return p.apply()
 }

@@ -16,7 +16,10 @@ type pair struct {
 	in    *esp.Inbound
 	out   *esp.Outbound
 	kind  kind
-	mtu   int    // largest inner packet
+	outer int // largest outer packet, what follows comes from it
+	mtu   int // largest inner packet
+	mss4  int // largest TCP segment over IPv4; 0: any
+	mss6  int
 	turn  uint64 // of the last Use; 0: never sent
 	last  *readings
 }
@@ -27,14 +30,36 @@ type readings struct{ in, out atomic.Int64 }
 // snapshot is everything a worker needs, frozen.
 type snapshot struct {
 	spd      *policy.SPD
-	tunnels  []string // names, by index in the policy
+	tunnels  []tunnelEntry // by index in the policy
 	table    *esp.Table
 	in       map[*esp.Inbound]*pair
 	out      map[*esp.Outbound]*pair
+	sent     map[sentKey]*pair
 	own4     netip.Addr // whom our ICMP errors come from
 	own6     netip.Addr
 	tunMTU   int
 	maxOuter int
+}
+
+// tunnelEntry is what a worker needs of a tunnel in the policy.
+type tunnelEntry struct {
+	name  string
+	waits bool // for a child that we negotiate when it is missed
+}
+
+// sentKey names the child of a packet of ours that somebody quotes.
+type sentKey struct {
+	remote netip.Addr
+	spi    esp.SPI
+}
+
+// sending is the child that a tunnel sends by; nil: none.
+func (s *snapshot) sending(tunnel string) *pair {
+	out := s.table.Outbound(tunnel)
+	if out == nil {
+		return nil
+	}
+	return s.out[out]
 }
 
 // worker is the part of a goroutine that the control side can see: odd while a
@@ -60,10 +85,12 @@ func (p *Plane) settle() {
 func (p *Plane) publish() {
 	s := &snapshot{
 		spd: p.spd, tunnels: p.tunnels, table: p.table, in: map[*esp.Inbound]*pair{}, out: map[*esp.Outbound]*pair{},
+		sent: make(map[sentKey]*pair, len(p.pairs)),
 		own4: p.own4, own6: p.own6, tunMTU: p.tunMTU, maxOuter: p.cfg.MTU,
 	}
 	for _, x := range p.pairs {
 		s.in[x.in], s.out[x.out] = x, x
+		s.sent[sentKey{remote: x.child.Path.Remote.Addr().Unmap(), spi: x.child.Out.SPI}] = x
 	}
 	p.snap.Store(s)
 }

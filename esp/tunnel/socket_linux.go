@@ -72,9 +72,13 @@ func openSocket(k kind, port uint16, mark uint32) (*socket, error) {
 	return s, nil
 }
 
-// openSender opens the socket by which all IPv4 packets leave. It takes whole IP
-// packets, because a per-packet DF bit can be had in no other way.
-func openSender(mark uint32) (*socket, error) {
+// openSender opens a socket that takes whole IP packets. By it leave all of IPv4,
+// because a per-packet DF bit can be had in no other way, and those of IPv6 that
+// are larger than their path.
+func openSender(v6 bool, mark uint32) (*socket, error) {
+	if v6 {
+		return newSocket([3]int{unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_RAW}, raw6, mark)
+	}
 	return newSocket([3]int{unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW}, raw4, mark)
 }
 
@@ -113,8 +117,9 @@ func prepare(fd int, k kind, port uint16) error {
 	options := []option{
 		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
 		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
-		// The kernel may fragment what IKE sends; ESP does not leave by this socket.
-		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
+		// IKE may be fragmented anywhere; ESP does not leave by this socket. Other
+		// than DONT it keeps the host from believing every ICMP error about size.
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT},
 	}
 	if k.v6() {
 		options = []option{

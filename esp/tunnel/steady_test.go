@@ -1,0 +1,272 @@
+package tunnel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"yumen/esp"
+	"yumen/policy"
+	"yumen/policy/secret"
+)
+
+// dry is a plane without host: its TUN is one end of a pair of sockets, and what
+// it would send is caught. Everything between is what runs in production.
+type dry struct {
+	*Plane
+	out  *outWorker
+	host *os.File // the other end of the TUN
+	mu   sync.Mutex
+	sent [][]byte
+	keep bool
+	now  time.Time
+}
+
+// dryTunnels are one tunnel that asks for its child and one that does not.
+func dryTunnels() []policy.Tunnel {
+	sel := func(local, remote string) policy.Selector {
+		l, _ := policy.ParseNet(local)
+		r, _ := policy.ParseNet(remote)
+		return policy.Selector{Local: l, Remote: r}
+	}
+	common := policy.Tunnel{
+		Peer: "peer", Suites: []policy.Suite{policy.SM4CBCHMACSM3}, ICVBits: 96, Window: 1024,
+		Outer: policy.Outer{DSCP: policy.CopyDSCP},
+	}
+	asks, waits := common, common
+	asks.Name, asks.Selector, asks.Start = "asks", sel("10.1.0.0/16", "10.2.0.0/16"), policy.StartTrap
+	waits.Name, waits.Selector, waits.Start = "responds", sel("10.1.0.0/16", "10.3.0.0/16"), policy.StartNone
+	return []policy.Tunnel{asks, waits}
+}
+
+func newDry(t testing.TB) *dry {
+	t.Helper()
+	d := &dry{keep: true, now: time.Unix(1000, 0)}
+	d.Plane = &Plane{
+		cfg:  Config{Now: func() time.Time { d.mu.Lock(); defer d.mu.Unlock(); return d.now }}.withDefaults(),
+		done: make(chan struct{}), events: make(chan esp.Event, eventQueue), ike: make(chan ikeDatagram, 1),
+		reports: make(chan report, 16), pairs: map[esp.ChildID]*pair{}, paths: map[netip.Addr]learned{},
+	}
+	d.tunMTU = 1500
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.tun, d.host = os.NewFile(uintptr(pair[0]), "tun"), os.NewFile(uintptr(pair[1]), "host")
+	t.Cleanup(func() { d.tun.Close(); d.host.Close(); d.running.Wait() })
+	conn, err := d.host.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range d.sockets {
+		d.sockets[k] = &socket{conn: conn, kind: kind(k)}
+	}
+	pol := &policy.Policy{Peers: []policy.Peer{{Name: "peer"}}, Tunnels: dryTunnels()}
+	if d.spd, err = policy.Compile(pol); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range pol.Tunnels {
+		d.tunnels = append(d.tunnels, tunnelEntry{name: x.Name, waits: x.Start != policy.StartNone})
+	}
+	d.publish()
+	d.out = newOutWorker(d.Plane)
+	d.out.send4, d.out.whole6 = d.catch(d.sockets[raw4]), d.catch(d.sockets[raw6])
+	d.out.send6[raw6], d.out.send6[udp6] = d.catch(d.sockets[raw6]), d.catch(d.sockets[udp6])
+	d.workers = []*worker{&d.out.worker}
+	return d
+}
+
+// catch is a sender whose system call is replaced.
+func (d *dry) catch(s *socket) *sender {
+	w := newSender(s)
+	w.try = func(uintptr) bool {
+		if d.keep {
+			b := unsafe.Slice(w.iov.Base, w.iov.Len)
+			d.mu.Lock()
+			d.sent = append(d.sent, bytes.Clone(b))
+			d.mu.Unlock()
+		}
+		return true
+	}
+	return w
+}
+
+func (d *dry) pass(x time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now = d.now.Add(x)
+}
+
+func (d *dry) count(n counter) uint64 { return d.counts[n].Load() }
+
+// ends are both ends of a child of a tunnel, the second as the peer sees it.
+func (d *dry) ends(id esp.ChildID, path esp.Path) (us, peer esp.Child) {
+	t := dryTunnels()[0]
+	half := func(n byte) esp.Half {
+		return esp.Half{SPI: esp.SPI(0x1000*int(id) + int(n)), Keymat: secret.New(bytes.Repeat([]byte{n}, esp.KeymatLen(t.Suites[0])))}
+	}
+	us = esp.Child{
+		ID: id, Tunnel: t.Name, Peer: "peer", Selector: t.Selector, Suite: t.Suites[0], ICVBits: 96, Window: 1024,
+		Outer: t.Outer, Path: path, In: half(1), Out: half(2),
+	}
+	peer = us
+	peer.In, peer.Out, peer.Selector = us.Out, us.In, us.Selector.Reverse()
+	return us, peer
+}
+
+func (d *dry) use(t testing.TB, c esp.Child, from esp.State) {
+	t.Helper()
+	if err := d.Install(c, from); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Use(c.ID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rawPath() esp.Path {
+	return esp.Path{Local: netip.MustParseAddrPort("192.0.2.1:0"), Remote: netip.MustParseAddrPort("198.51.100.1:0")}
+}
+
+func udpPath() esp.Path {
+	return esp.Path{Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("198.51.100.1:4500"), Encap: true}
+}
+
+// inner is packet4 that says who sent it.
+func inner(n uint32, size int) []byte {
+	b := packet4(size-20, true)
+	binary.BigEndian.PutUint32(b[28:], n)
+	return b
+}
+
+// steady is a plane in the middle of its work, with packets for both workers. The
+// function carries one packet out and one in.
+func steady(t testing.TB, path esp.Path) (*dry, func()) {
+	t.Helper()
+	d := newDry(t)
+	us, peer := d.ends(1, path)
+	d.use(t, us, esp.State{})
+	there, err := esp.NewOutbound(peer, esp.State{}, bytes.NewReader(make([]byte, 16)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.keep = false
+	in := newInWorker(d.Plane, kindOf(path.Remote.Addr(), path.Encap))
+	answer := packet4(1400-20, true)
+	copy(answer[12:], []byte{10, 2, 0, 2, 10, 1, 0, 2})
+	putHeaderChecksum(answer[:20])
+	buf, drain := make([]byte, 0, 2048), make([]byte, 2048)
+	copy(d.out.buf, inner(1, 1400))
+	drainConn, err := d.host.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(fd uintptr) bool { _, _ = syscall.Read(int(fd), drain); return true }
+	return d, func() {
+		d.out.begin()
+		d.out.packet(d.snap.Load(), d.out.buf[:1400])
+		d.out.end()
+		b, err := there.Seal(buf, answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := datagram{data: b, local: path.Local, remote: path.Remote}
+		in.begin()
+		in.packet(d.snap.Load(), &g)
+		in.end()
+		_ = drainConn.Read(read)
+	}
+}
+
+func TestNothingIsAllocatedOnTheSteadyPath(t *testing.T) {
+	six := rawPath()
+	six.Local, six.Remote = netip.MustParseAddrPort("[2001:db8::1]:0"), netip.MustParseAddrPort("[2001:db8::2]:0")
+	for _, path := range []esp.Path{rawPath(), udpPath(), six} {
+		d, both := steady(t, path)
+		both() // what is made once
+		n := testing.AllocsPerRun(2000, both)
+		if n != 0 {
+			t.Errorf("%s: %v allocations for a packet out and one in", path.Remote, n)
+		}
+		if d.count(sealed) != 2002 || d.count(opened) != 2002 {
+			t.Errorf("%s: %d packets out, %d in, want 2002 each: %v", path.Remote, d.count(sealed), d.count(opened), d.Counters())
+		}
+	}
+}
+
+// The sockets themselves, which the test above leaves out.
+func TestNothingIsAllocatedForASystemCall(t *testing.T) {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	conn, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &socket{conn: conn, kind: udp4}
+	at := c.LocalAddr().(*net.UDPAddr).AddrPort()
+	w, r := newSender(s), newReceiver(s, at.Port())
+	data := bytes.Repeat([]byte{7}, 1400)
+	var d datagram
+	n := testing.AllocsPerRun(1000, func() {
+		if err := w.send(data, envelope{local: at, remote: at}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.next(&d); err != nil || len(d.data) != 1400 || d.remote != at {
+			t.Fatal(err, d.remote, len(d.data))
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for sending and receiving", n)
+	}
+}
+
+// Whoever controls the plane holds its mutex as long as he likes.
+func TestTrafficPassesWhileTheControlSideHoldsItsMutex(t *testing.T) {
+	d, both := steady(t, rawPath())
+	d.Plane.mu.Lock()
+	defer d.Plane.mu.Unlock()
+	done := make(chan bool)
+	go func() {
+		for range 1000 {
+			both()
+		}
+		// And what leads off the path: no child, another address, a foreign SPI.
+		copy(d.out.buf, inner(1, 1400))
+		d.out.buf[17] = 3
+		d.out.packet(d.snap.Load(), d.out.buf[:1400])
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a worker waits for the control side")
+	}
+	if d.count(sealed) != 1000 || d.count(opened) != 1000 || d.count(dropNoSA) != 1 {
+		t.Errorf("not everything went through: %v", d.Counters())
+	}
+}
+
+func BenchmarkPacketOutAndIn(b *testing.B) {
+	for name, path := range map[string]esp.Path{"raw": rawPath(), "udp": udpPath()} {
+		b.Run(name, func(b *testing.B) {
+			_, both := steady(b, path)
+			b.SetBytes(2 * 1400)
+			b.ReportAllocs()
+			for b.Loop() {
+				both()
+			}
+		})
+	}
+}
