@@ -9,13 +9,17 @@ SUITE ?= cbc
 ENCAP ?= raw
 ICV   ?= 96
 
+# Knobs of the soak: how many rekeys, and of 100 frames how many the wire drops.
+REKEYS ?= 10000
+LOSS   ?= 0
+
 # Seconds for each fuzz target.
 FUZZTIME ?= 3s
 
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
-PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(netns|site|vm)|^yumen/esp/tunnel')
+PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(netns|site|soak|vm)|^yumen/esp/tunnel')
 
-.PHONY: help setup-demo setup-test build demo test check unit netns fuzz golden bench clean
+.PHONY: help setup-demo setup-test build demo test check unit netns fuzz soak golden bench clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -52,11 +56,16 @@ unit:
 
 ## make netns    real daemons and data planes in network namespaces (root)
 netns: build
-	$(GO) test -timeout 15m -p 1 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...
+	$(GO) test -timeout 15m -p 1 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/... ./test/soak/...
 
 ## make fuzz     every fuzz target for FUZZTIME (3s)
 fuzz:
 	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
+
+## make soak     two daemons renew keys under numbered traffic; REKEYS=10000 LOSS=0|2
+soak: setup-demo build
+	@$(GO) build -o $(BUILD)/soak.bin ./test/soak
+	@$(BUILD)/soak.bin -rekeys $(REKEYS) -loss $(LOSS)
 
 ## make golden   write golden files and transcripts anew; review the diff
 golden:
