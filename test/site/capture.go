@@ -25,7 +25,7 @@ func (s *Space) Capture(iface, file, filter string) (*Capture, error) {
 	c := &Capture{File: file, log: file + ".log"}
 	_ = os.Remove(c.log)
 	// Started in front of `ip netns exec` would be another way; -Z keeps root.
-	args := []string{"tcpdump", "-i", iface, "-n", "-U", "--immediate-mode", "-s", "0", "-B", "65536", "-Z", "root", "-w", file}
+	args := []string{"tcpdump", "-i", iface, "-n", "-U", "-s", "0", "-B", "65536", "-Z", "root", "-w", file}
 	if filter != "" {
 		args = append(args, filter)
 	}
@@ -50,7 +50,9 @@ func (s *Space) Capture(iface, file, filter string) (*Capture, error) {
 // Stop ends the capture; all that was seen before is in the file. Packets that
 // the kernel dropped make it an error: the search would prove nothing.
 func (c *Capture) Stop() error {
-	time.Sleep(300 * time.Millisecond) // what tcpdump's buffer still holds
+	// The kernel hands packets over in blocks, the last one after a second. (Not so
+	// with --immediate-mode, but its buffer holds a few hundred packets only.)
+	time.Sleep(1300 * time.Millisecond)
 	if err := c.p.Stop(10 * time.Second); err != nil {
 		return fmt.Errorf("tcpdump: %w", err)
 	}
