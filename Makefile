@@ -41,7 +41,7 @@ demo: setup-demo build
 	@$(BUILD)/demo.bin -suite $(SUITE) -encap $(ENCAP) -icv $(ICV)
 
 ## make test     everything below but golden and bench
-test: setup-test check unit netns fuzz
+test: setup-test check unit netns fuzz dkms-check
 	@echo "make test: all passed"
 
 ## make check    formatting, vet, tidy modules
@@ -66,6 +66,14 @@ fuzz:
 soak: setup-demo build
 	@$(GO) build -o $(BUILD)/soak.bin ./test/soak
 	@$(BUILD)/soak.bin -rekeys $(REKEYS) -loss $(LOSS)
+
+## make dkms     build/yumen-sm-dkms_*.deb: SM3 and SM4 for Debian's kernels; OFFLINE=1 KERNEL=6.1|6.12
+dkms:
+	@OFFLINE=$(OFFLINE) KERNEL=$(KERNEL) configs/dkms/package.sh $(BUILD)
+
+## make dkms-check   that package looked at; compiled where dkms, headers and source are installed
+dkms-check:
+	@configs/dkms/check.sh
 
 ## make golden   write golden files and transcripts anew; review the diff
 golden:
