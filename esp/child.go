@@ -84,9 +84,10 @@ const (
 	Acquire               // outbound traffic for Tunnel met no child
 	Moved                 // authentic packet with the highest number came from Remote
 	UnknownSPI            // a packet with an SPI that no child owns came from Remote
+	HostChanged           // addresses or routes of this host changed
 )
 
-var eventNames = [...]string{"none", "first-packet", "soft-limit", "hard-limit", "acquire", "moved", "unknown-spi"}
+var eventNames = [...]string{"none", "first-packet", "soft-limit", "hard-limit", "acquire", "moved", "unknown-spi", "host-changed"}
 
 // String is the word of an event in logs and counters.
 func (k EventKind) String() string {

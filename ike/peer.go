@@ -34,6 +34,7 @@ type peer struct {
 	live     []*session
 	failures int
 	retry    alarm
+	checking bool      // the question is whether a living session has the right addresses
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
 }
@@ -70,6 +71,20 @@ func (p *peer) session() *session {
 	return nil
 }
 
+// readdressed asks anew for the addresses of every peer with a session, because
+// ours changed: a session with others is replaced. Behind a NAT of the peer its
+// address is what it is.
+func (e *Engine) readdressed() {
+	for _, p := range e.peers {
+		s := p.session()
+		if s == nil || s.nat.theirs {
+			continue
+		}
+		p.connect()
+		p.checking = p.asked != 0
+	}
+}
+
 // connect begins an attempt unless one is under way or waits for its time.
 func (p *peer) connect() {
 	if p.entry.Remote.Any || p.e.ending || p.asked != 0 || p.dial != nil || p.retry.pending() {
@@ -86,6 +101,12 @@ func (e *Engine) resolved(in Resolved) {
 		return
 	}
 	p.asked = 0
+	if s := p.session(); p.checking && s != nil {
+		p.checking = false
+		if in.Err != nil || in.Local == s.local.Addr() && slices.Contains(in.Remote, s.remote.Addr()) {
+			return
+		}
+	}
 	if in.Err != nil || len(in.Remote) == 0 {
 		detail := "no address"
 		if in.Err != nil {

@@ -174,6 +174,8 @@ func (e *Engine) plane(v esp.Event) {
 		if c != nil {
 			e.childMoved(c, v.Remote)
 		}
+	case esp.HostChanged:
+		e.readdressed()
 	case esp.UnknownSPI:
 		e.unknownSPI(v)
 	}

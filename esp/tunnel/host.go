@@ -3,6 +3,7 @@ package tunnel
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"yumen/esp"
 	"yumen/policy"
@@ -10,6 +11,7 @@ import (
 
 // apply brings the host in line with the policy. The caller holds mu.
 func (p *Plane) apply() error {
+	p.routed = nil
 	around, err := p.kernel.look(p.tunIndex)
 	if err != nil {
 		return fmt.Errorf("apply policy: %w", err)
@@ -41,6 +43,7 @@ func (p *Plane) followHost() {
 		return
 	}
 	p.trouble = p.apply()
+	p.emit(esp.Event{Kind: esp.HostChanged})
 }
 
 // insideAddress is one of our addresses behind us, for ICMP errors.
@@ -59,9 +62,10 @@ func (p *Plane) insideAddress(v6 bool) netip.Addr {
 // largest if one cuts outer packets, and that of each route to its own, and
 // writes the routes.
 func (p *Plane) applyMTU() error {
+	p.routed = nil // until all of it is done
+	mtus := p.tunnelMTUs()
 	mtu, most := p.cfg.MTU, 0
-	for i := range p.tunnels {
-		m := p.tunnelMTU(i)
+	for _, m := range mtus {
 		mtu, most = min(mtu, m), max(most, m)
 	}
 	mtu = max(mtu, minimumMTU6) // with less the host would switch IPv6 off
@@ -74,13 +78,19 @@ func (p *Plane) applyMTU() error {
 		}
 		p.tunMTU = mtu
 	}
-	routes := planRoutes(p.zones, p.around, p.zoneMTU)
-	return p.kernel.setRoutes(routes, p.cfg.Table, p.tunIndex)
+	routes := planRoutes(p.zones, p.around, func(z zone) int { return p.zoneMTU(z, mtus) })
+	if err := p.kernel.setRoutes(routes, p.cfg.Table, p.tunIndex); err != nil {
+		return err
+	}
+	p.routed = mtus
+	return nil
 }
 
-// refreshMTU follows a change of children. The caller holds mu.
+// refreshMTU follows a change of children. The caller holds mu. Most changes are
+// rekeys, after which every route is as it was: with many tunnels writing them
+// all for each child would take longer than negotiating it.
 func (p *Plane) refreshMTU() error {
-	if p.policy == nil || p.closed {
+	if p.policy == nil || p.closed || p.routed != nil && slices.Equal(p.routed, p.tunnelMTUs()) {
 		return nil
 	}
 	before := p.tunMTU
@@ -93,12 +103,12 @@ func (p *Plane) refreshMTU() error {
 	return nil
 }
 
-// zoneMTU is the MTU of the route for a zone.
-func (p *Plane) zoneMTU(z zone) int {
+// zoneMTU is the MTU of the route for a zone, from those of the tunnels.
+func (p *Plane) zoneMTU(z zone, mtus []int) int {
 	least := 0
 	for i, t := range p.policy.Tunnels {
 		if t.Selector.Remote.Overlaps(policy.NetOf(z.remote)) && t.Selector.Local.Overlaps(policy.NetOf(z.local)) {
-			m := p.tunnelMTU(i)
+			m := mtus[i]
 			if z.remote.Addr().Is6() {
 				m = max(m, minimumMTU6)
 			}
@@ -110,22 +120,33 @@ func (p *Plane) zoneMTU(z zone) int {
 	return least
 }
 
-// tunnelMTU is the largest inner packet of a tunnel: of its children, or while it
-// has none the worst that negotiation may bring.
-func (p *Plane) tunnelMTU(i int) int {
-	t, least := &p.policy.Tunnels[i], 0
+// tunnelMTUs are the largest inner packets of the tunnels, in the order of the
+// policy: of their children, or of a tunnel that has none the worst that
+// negotiation may bring.
+func (p *Plane) tunnelMTUs() []int {
+	least := map[string]int{}
+	for _, x := range p.pairs {
+		if m := least[x.child.Tunnel]; x.mtu > 0 && (m == 0 || x.mtu < m) {
+			least[x.child.Tunnel] = x.mtu
+		}
+	}
+	out := make([]int, len(p.policy.Tunnels))
+	for i := range p.policy.Tunnels {
+		t := &p.policy.Tunnels[i]
+		if out[i] = least[t.Name]; out[i] == 0 {
+			out[i] = p.worstMTU(t)
+		}
+	}
+	return out
+}
+
+// worstMTU is what negotiation leaves at least for the packets of a tunnel.
+func (p *Plane) worstMTU(t *policy.Tunnel) int {
+	least := 0
 	take := func(m int) {
 		if m > 0 && (least == 0 || m < least) {
 			least = m
 		}
-	}
-	for _, x := range p.pairs {
-		if x.child.Tunnel == t.Name {
-			take(x.mtu)
-		}
-	}
-	if least > 0 {
-		return least
 	}
 	if t.Outer.Fragment == policy.FragmentAfter {
 		return max(jumboMTU, p.cfg.MTU)

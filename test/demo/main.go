@@ -276,7 +276,7 @@ func judge(folder, all string, flows []site.Flow, rates []float64, o options) er
 	for _, r := range rates {
 		lowest = min(lowest, r)
 	}
-	fmt.Printf("\nVERDICT: OK. SM2/SM3/SM4 negotiated, every signature, hash and ESP packet of the capture verified;\n"+
+	fmt.Printf("\nVERDICT: OK. SM2/SM3/SM4 negotiated, every signature, hash and ESP packet of outside.pcap verified;\n"+
 		"         4 of 4 flows delivered, slowest %.1f Mbit/s; 0 of %d needles in clear in %.1f MB outside.\n"+
 		"         Files: %s\n", lowest/1e6, len(needles), float64(size.Size())/1e6, o.folder)
 	return nil
