@@ -11,7 +11,28 @@
 // One goroutine reads the TUN, one each socket, and each runs every packet to
 // completion: no lock, channel or allocation per packet. What they read is a
 // frozen snapshot behind an atomic pointer; whoever changes it waits until each
-// worker has passed a packet boundary before it touches an SA again.
+// worker has passed a packet boundary before it touches an SA again. The one
+// mutex guards the control side; no worker takes it, so that traffic passes
+// however long it is held. Channels are for events, IKE and what was learned
+// about paths, and a full one loses the message instead of holding the packet up.
+//
+// A packet that meets no child asks for one, at most once a second for each
+// tunnel, and waits: 16 packets, 64 KiB and 5 s at most, then in order through the
+// child. Tunnels that only respond drop it.
+//
+// # Sizes
+//
+// The outer path MTU of a child is the smallest of the configuration, the link
+// and route to the peer with what the host has learned about it, and what ICMP
+// errors say. Those come by sockets of their own and are believed only if they
+// quote SPI and a recent number of a packet of ours; never below 576 (IPv4) or
+// 1280 bytes (IPv6); for ten minutes. Nothing is probed: a peer answers no ESP
+// packet that a probe could be made of. On a path that drops without a word
+// mss_clamp, fragment: after and the configured mtu help.
+//
+// By default inner packets are cut or answered before encryption; fragment: after
+// cuts the outer ones, here and not in the kernel. Segment sizes of TCP openings
+// are lowered in both directions to what fits one outer packet.
 //
 // # Routes
 //

@@ -92,6 +92,7 @@ type Plane struct {
 	own4    netip.Addr
 	own6    netip.Addr
 	tunMTU  int
+	routed  []int // MTUs of the tunnels as the routes have them; nil: unknown
 	trouble error // of the last change of the host that we could not follow
 }
 

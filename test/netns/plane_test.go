@@ -33,6 +33,8 @@ type spec struct {
 	Rules           []ruleSpec
 	MTU             int
 	Idle            bool // nothing is put to use
+	After           bool // large packets are cut after encryption
+	MSS             policy.MSSClamp
 }
 
 // childSpec is a child as A sees it. Outer addresses left out are those of TwoSites.
@@ -128,7 +130,7 @@ func (s *spec) policy() (*policy.Policy, error) {
 		}
 		p.Tunnels = append(p.Tunnels, policy.Tunnel{
 			Name: fmt.Sprint("t", i), Peer: "peer", Selector: sel, Suites: []policy.Suite{s.suite()},
-			ICVBits: s.ICV, Window: 1024, Outer: policy.Outer{DSCP: policy.CopyDSCP},
+			ICVBits: s.ICV, Window: 1024, Outer: s.outer(),
 		})
 	}
 	for i, r := range s.Rules {
@@ -155,6 +157,14 @@ func (s *spec) selector(local, remote string) (policy.Selector, error) {
 	}
 	r, err := policy.ParseNet(remote)
 	return policy.Selector{Local: l, Remote: r}, err
+}
+
+func (s *spec) outer() policy.Outer {
+	o := policy.Outer{DSCP: policy.CopyDSCP, MSS: s.MSS}
+	if s.After {
+		o.Fragment = policy.FragmentAfter
+	}
+	return o
 }
 
 func (s *spec) suite() policy.Suite {

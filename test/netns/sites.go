@@ -114,7 +114,6 @@ func Capture(t testing.TB, s *site.Space, iface, filter string) (stop func() (fi
 	Check(t, err)
 	return func() string {
 		t.Helper()
-		time.Sleep(1200 * time.Millisecond) // the kernel hands a ring block over after a second
 		Check(t, c.Stop())
 		return c.File
 	}
