@@ -20,6 +20,8 @@ type run struct {
 	desks    [2]*desk
 	journals [2]*journal
 	before   [2]counters
+	dir      string
+	seed     uint64
 	overflow uint64
 	tell     func(format string, args ...any)
 }
@@ -32,6 +34,18 @@ const (
 
 // start brings everything up. Files are in dir; seed is the weather's.
 func (s *scenario) start(w *site.World, yumen, dir string, seed uint64) (*run, error) {
+	r, err := s.build(w, yumen, dir, seed)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.sites.configure(dir, s.plan()); err != nil {
+		return nil, err
+	}
+	return r, r.begin()
+}
+
+// build makes the network. The wire is not there yet: interfaces may still change.
+func (s *scenario) build(w *site.World, yumen, dir string, seed uint64) (*run, error) {
 	for end := range 2 {
 		if err := os.MkdirAll(filepath.Join(dir, side(end)), 0o755); err != nil {
 			return nil, err
@@ -41,29 +55,29 @@ func (s *scenario) start(w *site.World, yumen, dir string, seed uint64) (*run, e
 	if err != nil {
 		return nil, err
 	}
-	r := &run{scenario: s, sites: net, tell: func(string, ...any) {}}
-	if err := net.configure(dir, s.plan()); err != nil {
-		return nil, err
-	}
-	if r.traffic, err = newTraffic(net, s.count()); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(dir, "forwarder.log"))
+	r := &run{scenario: s, sites: net, dir: dir, seed: seed, tell: func(string, ...any) {}}
+	r.traffic, err = newTraffic(net, s.count())
+	return r, err
+}
+
+// begin starts the wire and both daemons.
+func (r *run) begin() error {
+	log, err := os.Create(filepath.Join(r.dir, "forwarder.log"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := net.forward(seed, log, r.needles()...); err != nil {
-		return nil, err
+	if err := r.sites.forward(r.seed, log, r.needles()...); err != nil {
+		return errors.Join(err, log.Close())
 	}
-	w.Defer(func() { net.fwd.Close(); log.Close() })
+	r.sites.world.Defer(func() { r.sites.fwd.Close(); log.Close() })
 	for end := range 2 {
-		g := net.gate[1-end] // b first: it waits
+		g := r.sites.gate[1-end] // b first: it waits
 		if err := g.Start(); err != nil {
-			return nil, err
+			return err
 		}
 		r.desks[1-end], r.journals[1-end] = newDesk(g), newJournal(g)
 	}
-	return r, nil
+	return nil
 }
 
 // needles are the marker of the payload and, of the first tunnels, the inner

@@ -35,6 +35,7 @@ type scenario struct {
 	pairs   int
 	ikeLife time.Duration
 	classes []class
+	peers   string // further keys of each peer, each after a comma
 	limit   time.Duration
 	settle  time.Duration // for old children to go, afterwards; 0: not waited for
 }
@@ -90,8 +91,9 @@ func (s *scenario) plan() plan {
 			p.tunnels = append(p.tunnels, c.keys(i))
 		}
 	}
+	p.peerKeys = s.peers
 	if s.ikeLife > 0 {
-		p.peerKeys = fmt.Sprintf(", ike_lifetime: %ds", int(s.ikeLife.Seconds()))
+		p.peerKeys += fmt.Sprintf(", ike_lifetime: %ds", int(s.ikeLife.Seconds()))
 	}
 	return p
 }
