@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,8 +61,15 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	// Sites spend their time waiting for answers, not for a core.
+	flag.Parse()
+	if err := flag.Set("test.parallel", fmt.Sprint(max(sitesAtOnce, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
+
+const sitesAtOnce = 5
 
 // runPlane is the process: it runs a plane until SIGTERM and tells what happens.
 func runPlane(file string) error {
