@@ -1,0 +1,39 @@
+// Package xfrm is the kernel data plane for Linux: it writes children and
+// policies into XFRM and tells what the kernel says of them. It stands beside
+// esp/tunnel and carries the same SA objects by the same verbs.
+//
+// It refuses to know IKE, and it never sees a packet: the kernel does all of that.
+//
+// # Plan and apply
+//
+// What the kernel shall hold is computed first, without touching anything
+// (plan.go, guard.go), then written (apply.go). A plan that fails half-way is
+// undone.
+//
+// # Guard
+//
+// Each protected selector is a permanent policy with a template, outwards, inwards
+// and for what is forwarded. A template without an SA sends nothing, and inwards
+// nothing passes that did not come by an SA of the tunnel. Below stand block
+// policies for the same addresses without ports. All of them outlive the process;
+// RemoveGuard takes them away.
+//
+// The template of an out policy names one SPI, that of the child in use: the kernel
+// never chooses. Templates inwards name the tunnel's reqid alone, so every installed
+// child of the tunnel can receive.
+//
+// # What belongs to us
+//
+// Policies whose priority begins with the bits 001, and states whose reqid lies in
+// our range, which follows from the tunnel's name: so a new process recognises what
+// a dead one left. See Leftovers.
+//
+// # What this plane cannot do
+//
+// SM4-GCM: the kernel's XFRM has no such algorithm. A fixed DSCP other than 0, an
+// outer DF bit that is always set. IPv4 packets without DF that are too large are
+// cut after encryption, whatever Outer.Fragment says; TCP segment sizes are not
+// clamped. The kernel does not tell of unknown SPIs: there is no such event, only a
+// counter (Stats). Fragments that do not hold their ports match no selector with
+// ports: they are dropped.
+package xfrm

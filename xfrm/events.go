@@ -1,0 +1,186 @@
+package xfrm
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"yumen/esp"
+)
+
+// listen turns what the kernel tells into events.
+func (p *Plane) listen() {
+	buf := make([]byte, roomIn)
+	for {
+		err := p.listener.read(buf, p.hear)
+		select {
+		case <-p.done:
+			return
+		default:
+		}
+		if err != nil {
+			time.Sleep(10 * time.Millisecond) // a broken socket must not spin
+		}
+	}
+}
+
+func (p *Plane) hear(n notice) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	switch n.kind {
+	case overflowed:
+		p.lost.Add(1)
+		p.recheck()
+		return
+	case acquired:
+		p.acquire(n.reqid)
+		return
+	}
+	x, inbound := p.find(n.dst, n.spi)
+	if x == nil {
+		return
+	}
+	switch {
+	case n.kind == softened:
+		p.soften(x)
+	case n.kind == hardened:
+		p.end(x)
+	case n.kind == received && inbound:
+		p.first(x)
+	case n.kind == mapped && inbound && n.remote != x.child.Path.Remote:
+		p.tell(esp.Moved, x, n.remote)
+	}
+}
+
+// find is the child that an SA belongs to. True: it is the inbound one.
+func (p *Plane) find(dst netip.Addr, spi esp.SPI) (*pair, bool) {
+	for _, x := range p.pairs {
+		if x.in.spi == spi && x.in.dst == dst {
+			return x, true
+		}
+		if x.out.spi == spi && x.out.dst == dst {
+			return x, false
+		}
+	}
+	return nil, false
+}
+
+func (p *Plane) tell(kind esp.EventKind, x *pair, remote netip.AddrPort) {
+	p.emit(esp.Event{Kind: kind, Child: x.child.ID, Tunnel: x.child.Tunnel, SPI: x.in.spi, Remote: remote})
+}
+
+// first hears of a packet on an inbound SA for the first time.
+func (p *Plane) first(x *pair) {
+	if x.heard {
+		return
+	}
+	x.heard = true
+	if err := errors.Join(p.conn.unwatch(x.in.dst, x.in.spi), p.watchAsNeeded()); err != nil {
+		p.trouble = err
+	}
+	p.tell(esp.FirstPacket, x, x.child.Path.Remote)
+	if x.turn > 0 {
+		p.retireNow(x.child.Tunnel)
+	}
+}
+
+// watchAsNeeded leaves the group of single packets when no child waits for its
+// first.
+func (p *Plane) watchAsNeeded() error {
+	for _, x := range p.pairs {
+		if !x.heard && !x.ended {
+			return nil
+		}
+	}
+	return p.listener.watchPackets(false)
+}
+
+func (p *Plane) soften(x *pair) {
+	if !x.soft {
+		x.soft = true
+		p.tell(esp.SoftLimit, x, netip.AddrPort{})
+	}
+}
+
+// end follows a hard limit: the kernel deleted one SA, the other goes with it. What
+// the tunnel sent by it is dropped, unless an older child still lives.
+func (p *Plane) end(x *pair) {
+	if x.ended {
+		return
+	}
+	used := p.inUse(x)
+	x.ended = true
+	if err := errors.Join(p.conn.deleteState(x.in.dst, x.in.spi), p.conn.deleteState(x.out.dst, x.out.spi)); err != nil {
+		p.trouble = err
+	}
+	if used {
+		if err := carryOut(p.switchTo(x.child.Tunnel, templateOf(x.out), p.next(x))); err != nil {
+			p.trouble = err // the old template has no SA either: nothing passes
+		}
+	}
+	p.tell(esp.HardLimit, x, netip.AddrPort{})
+}
+
+// acquire asks for a child, once for each gap. Afterwards the template takes new
+// addresses, because the kernel would keep silent about the old ones.
+func (p *Plane) acquire(reqid uint32) {
+	for tunnel, r := range p.reqids {
+		if r != reqid || !p.waits(tunnel) {
+			continue
+		}
+		if p.latest(tunnel, 0) != nil {
+			return // the packet met the template of before
+		}
+		p.emit(esp.Event{Kind: esp.Acquire, Tunnel: tunnel})
+		time.AfterFunc(acquireGap, func() { p.rearm(tunnel) })
+	}
+}
+
+func (p *Plane) rearm(tunnel string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !p.waits(tunnel) || p.latest(tunnel, 0) != nil {
+		return
+	}
+	from := p.sending(tunnel)
+	if !from.isIdle() {
+		return
+	}
+	if err := carryOut(p.switchTo(tunnel, from, p.sending(tunnel))); err != nil {
+		p.trouble = err
+	}
+}
+
+// recheck makes good for messages that were lost: it looks at every child.
+func (p *Plane) recheck() {
+	for _, x := range p.pairs {
+		if x.ended {
+			continue
+		}
+		in, errIn := p.conn.readState(x.in.dst, x.in.spi, false)
+		out, errOut := p.conn.readState(x.out.dst, x.out.spi, false)
+		switch {
+		case errors.Is(errIn, unix.ESRCH) || errors.Is(errOut, unix.ESRCH):
+			p.end(x)
+			continue
+		case errIn != nil || errOut != nil:
+			p.trouble = errors.Join(errIn, errOut)
+			continue
+		}
+		if in.state.seq > 0 {
+			p.first(x)
+		}
+		if passed(in.counts, x.in.limits) || passed(out.counts, x.out.limits) {
+			p.soften(x)
+		}
+	}
+}
+
+func passed(c esp.Count, l lifetime) bool {
+	return l.softBytes != 0 && c.Bytes >= l.softBytes || l.softPackets != 0 && c.Packets >= l.softPackets
+}

@@ -1,0 +1,166 @@
+package xfrm
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// host reads addresses and routes of the namespace that it was opened in.
+type host struct{ route *netlink.Handle }
+
+func openHost() (*host, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	return &host{h}, nil
+}
+
+// connected are the subnets of our links.
+func (h *host) connected() (list []netip.Prefix, err error) {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		var routes []netlink.Route
+		for range 5 {
+			routes, err = h.route.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+			if !errors.Is(err, netlink.ErrDumpInterrupted) {
+				break
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		for _, r := range routes {
+			p, ok := prefixOf(r.Dst)
+			if ok && r.Protocol == unix.RTPROT_KERNEL && r.Gw == nil && len(r.MultiPath) == 0 &&
+				p.Bits() > 0 && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+				list = append(list, p)
+			}
+		}
+	}
+	slices.SortFunc(list, netip.Prefix.Compare)
+	return slices.Compact(list), nil
+}
+
+// source is the address that the host would use towards remote.
+func (h *host) source(remote netip.Addr) (netip.Addr, error) {
+	routes, err := h.route.RouteGet(remote.AsSlice())
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("no route to %s: %w", remote, err)
+	}
+	for _, r := range routes {
+		if a, ok := netip.AddrFromSlice(r.Src); ok {
+			return a.Unmap(), nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("no route to %s says which address is ours", remote)
+}
+
+// device is the index of an interface.
+func (h *host) device(name string) (int, error) {
+	l, err := h.route.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("find interface %s: %w", name, err)
+	}
+	return l.Attrs().Index, nil
+}
+
+// watch calls changed after routes changed, until done is closed. It listens in the
+// namespace of the calling thread.
+func (h *host) watch(done <-chan struct{}, changed func()) error {
+	routes := make(chan netlink.RouteUpdate, 64)
+	if err := netlink.RouteSubscribe(routes, done); err != nil {
+		return fmt.Errorf("watch routes: %w", err)
+	}
+	go func() {
+		const settleTime = 50 * time.Millisecond // gathers a burst
+		var settle <-chan time.Time
+		for {
+			select {
+			case _, ok := <-routes:
+				if !ok {
+					return
+				}
+				if settle == nil {
+					settle = time.After(settleTime)
+				}
+			case <-settle:
+				settle = nil
+				changed()
+			}
+		}
+	}()
+	return nil
+}
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	bits, size := n.Mask.Size()
+	if !ok || size == 0 {
+		return netip.Prefix{}, false
+	}
+	if size == 32 {
+		a = a.Unmap()
+	}
+	return netip.PrefixFrom(a, bits).Masked(), true
+}
+
+// prepareHost lets the first packets of a tunnel wait for its SA: the kernel keeps up
+// to 100 of them for each policy. Without permission it says what is missing.
+func prepareHost(allowed bool) (warnings []string, err error) {
+	const larval = "/proc/sys/net/core/xfrm_larval_drop"
+	b, err := os.ReadFile(larval)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, errNoXFRM
+	case err != nil:
+		return nil, err
+	case strings.TrimSpace(string(b)) == "0":
+		return nil, nil
+	case !allowed:
+		return []string{"sysctl net.core.xfrm_larval_drop is 1: the first packets of a tunnel are lost while it is " +
+			"negotiated; set it to 0"}, nil
+	}
+	if err := os.WriteFile(larval, []byte("0"), 0o644); err != nil {
+		return nil, fmt.Errorf("set net.core.xfrm_larval_drop to 0: %w", err)
+	}
+	return nil, nil
+}
+
+// Stats are the kernel's own counters of what it dropped and why (Linux' names,
+// such as XfrmInStateProtoError for a wrong ICV, XfrmInStateSeqError for a replay).
+// They are those of the whole network namespace.
+type Stats map[string]uint64
+
+func parseStats(b []byte) Stats {
+	s := Stats{}
+	for line := range strings.Lines(string(b)) {
+		var name string
+		var n uint64
+		if _, err := fmt.Sscan(line, &name, &n); err == nil {
+			s[name] = n
+		}
+	}
+	return s
+}
+
+// openStats opens the counters of the calling thread's namespace; reading them later
+// works from any thread. A kernel without them (CONFIG_XFRM_STATISTICS): nil.
+func openStats() (*os.File, error) {
+	f, err := os.Open("/proc/thread-self/net/xfrm_stat")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return f, err
+}

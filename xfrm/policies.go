@@ -1,0 +1,182 @@
+package xfrm
+
+import (
+	"fmt"
+	"slices"
+
+	"yumen/policy"
+)
+
+// SetPolicy replaces the whole policy. New policies are written first, best first,
+// then old ones go; if one cannot be written, those before it are taken back. Until
+// a child is used everything protected is dropped. It may be repeated. Children stay
+// installed; the caller removes those that the policy no longer has.
+func (p *Plane) SetPolicy(pol *policy.Policy) error {
+	spd, err := policy.Compile(pol)
+	if err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errClosed
+	}
+	names := make([]string, len(pol.Tunnels))
+	for i, t := range pol.Tunnels {
+		names[i] = t.Name
+	}
+	before := p.reqids
+	p.reqids = numberTunnels(names, p.reqids)
+	if !p.read {
+		if err := p.readLeftovers(); err != nil {
+			p.reqids = before
+			return fmt.Errorf("set policy: %w", err)
+		}
+	}
+	if err := p.apply(zonesOf(spd.Rules())); err != nil {
+		p.reqids = before
+		return fmt.Errorf("set policy: %w", err)
+	}
+	p.policy, p.read = pol, true
+	if err := p.sweep(); err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
+	return nil
+}
+
+// apply makes the kernel's policies what the zones say. The caller holds mu.
+func (p *Plane) apply(zones []zone) error {
+	connected, err := p.host.connected()
+	if err != nil {
+		return err
+	}
+	plan := planGuard(zones, surroundings{connected: connected, ifID: p.cfg.InterfaceID, device: p.device})
+	have, err := p.conn.policies()
+	if err != nil {
+		return fmt.Errorf("list policies: %w", err)
+	}
+	there := make(map[selector]placed, len(have))
+	for _, h := range have {
+		there[h.selector] = h
+	}
+	var steps []step
+	for _, e := range plan {
+		t := p.template(e)
+		h, found := there[e.selector()]
+		if !found || !h.is(e, t) {
+			steps = append(steps, p.placing(e, t, h, found))
+		}
+		delete(there, e.selector())
+	}
+	if err := carryOut(steps); err != nil {
+		return err
+	}
+	p.zones, p.entries = zones, plan
+	for _, h := range have {
+		if _, stale := there[h.selector]; stale {
+			if err := p.conn.deletePolicy(h); err != nil {
+				return fmt.Errorf("remove old policy %s to %s: %w", h.src, h.dst, err)
+			}
+		}
+	}
+	return nil
+}
+
+// placing writes an entry, in the place of h if that was found.
+func (p *Plane) placing(e entry, t *template, h placed, found bool) step {
+	s := step{
+		do:   func() error { return p.conn.setPolicy(e, t) },
+		what: fmt.Sprintf("set policy %s to %s", e.src, e.dst),
+	}
+	if found {
+		s.undo = func() error { return p.conn.setPolicy(h.entry(), h.template) }
+	} else {
+		s.undo = func() error { return p.conn.deleteSelector(e) }
+	}
+	return s
+}
+
+// is reports whether h already is what e and t ask for. One idle template is as
+// good as another.
+func (h placed) is(e entry, t *template) bool {
+	if h.priority != e.priority || h.blocks != e.kind.blocks() || (h.template == nil) != (t == nil) {
+		return false
+	}
+	if t == nil || *h.template == *t {
+		return true
+	}
+	a, b := *h.template, *t
+	if e.dir == dirOut {
+		return a.isIdle() && b.isIdle() && a.reqid == b.reqid
+	}
+	return a.reqid == b.reqid && a.spi == b.spi && !b.dst.IsValid()
+}
+
+// entry is how to write h again.
+func (h placed) entry() entry {
+	s := h.selector
+	e := entry{dir: s.dir, kind: protect, src: s.src, dst: s.dst, protocol: s.protocol, srcPort: s.srcPort,
+		dstPort: s.dstPort, priority: h.priority, ifID: s.ifID, device: s.device}
+	if h.blocks {
+		e.kind = tunnelBlock
+	}
+	return e
+}
+
+// template is what a policy asks of the packets that it takes; nil: nothing.
+func (p *Plane) template(e entry) *template {
+	if e.kind != protect {
+		return nil
+	}
+	r := p.reqids[e.tunnel]
+	if e.dir != dirOut {
+		return &template{reqid: r} // whichever child of the tunnel
+	}
+	t := p.sending(e.tunnel)
+	return &t
+}
+
+// sending is the template of the child that a tunnel sends by.
+func (p *Plane) sending(tunnel string) template {
+	if x := p.latest(tunnel, 0); x != nil {
+		return templateOf(x.out)
+	}
+	if t, ok := p.adopted[tunnel]; ok {
+		return t
+	}
+	p.idleTurn++
+	return idle(p.reqids[tunnel], p.idleTurn)
+}
+
+// switchTo turns the out policies of a tunnel from one template to another.
+func (p *Plane) switchTo(tunnel string, from, to template) []step {
+	var steps []step
+	for _, e := range p.entries {
+		if e.kind == protect && e.dir == dirOut && e.tunnel == tunnel {
+			steps = append(steps, step{
+				do:   func() error { return p.conn.setPolicy(e, &to) },
+				undo: func() error { return p.conn.setPolicy(e, &from) },
+				what: fmt.Sprintf("set policy %s to %s", e.src, e.dst),
+			})
+		}
+	}
+	return steps
+}
+
+// followHost runs when routes of the host changed.
+func (p *Plane) followHost() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.policy == nil {
+		return
+	}
+	p.trouble = p.apply(p.zones)
+}
+
+// waits reports whether packets of a tunnel ask for a child. A tunnel that only
+// responds cannot ask.
+func (p *Plane) waits(tunnel string) bool {
+	return p.policy != nil && slices.ContainsFunc(p.policy.Tunnels, func(t policy.Tunnel) bool {
+		return t.Name == tunnel && t.Start != policy.StartNone
+	})
+}
