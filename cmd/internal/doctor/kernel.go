@@ -1,0 +1,130 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+)
+
+// need is one thing that the kernel plane wants of the kernel.
+type need struct {
+	option string // of the configuration, without CONFIG_
+	module string // or alias that modprobe knows
+	crypto string // name in /proc/crypto that proves it; empty: none does
+}
+
+// firstKernel is where XFRM learned cbc(sm4) and hmac(sm3): 5.17.
+const firstMajor, firstMinor = 5, 17
+
+// kernelNeeds are for SM4-CBC with HMAC-SM3.
+func kernelNeeds(v4, v6 bool) []need {
+	list := []need{
+		{option: "XFRM_USER", module: "xfrm_user"},
+		{option: "CRYPTO_AUTHENC", module: "crypto-authenc"},
+		{option: "CRYPTO_ECHAINIV", module: "crypto-echainiv"},
+		{option: "CRYPTO_SM4_GENERIC", module: "crypto-sm4", crypto: "sm4"},
+		{option: "CRYPTO_SM3_GENERIC", module: "crypto-sm3", crypto: "sm3"},
+	}
+	if v4 {
+		list = append(list, need{option: "INET_ESP", module: "esp4"})
+	}
+	if v6 {
+		list = append(list, need{option: "INET6_ESP", module: "esp6"})
+	}
+	return list
+}
+
+// state says whether the kernel has it: what was seen wins over what could be
+// loaded, and that over how the kernel was configured, because modules can be
+// built later (and be left out of an image).
+func (k Kernel) has(n need) (have bool, why string) {
+	switch {
+	case n.crypto != "" && k.Crypto[n.crypto], k.Config[n.option] == "y", k.Loadable[n.module]:
+		return true, ""
+	case k.Config == nil && k.Loadable == nil:
+		return false, "CONFIG_" + n.option + " (it could not be told: no modprobe and no configuration of the kernel)"
+	case k.Config[n.option] == "m":
+		return false, "module " + n.module + " (CONFIG_" + n.option + "=m, but the module is not installed)"
+	}
+	return false, "CONFIG_" + n.option
+}
+
+// kernelPlane says why the kernel plane is impossible; empty: it is possible.
+func kernelPlane(f *Facts) (missing []string, old bool) {
+	k := f.Kernel
+	if k.Major < firstMajor || k.Major == firstMajor && k.Minor < firstMinor {
+		return nil, true
+	}
+	for _, n := range kernelNeeds(f.families()) {
+		if have, why := k.has(n); !have {
+			missing = append(missing, why)
+		}
+	}
+	return missing, false
+}
+
+// kernelPossible reports whether a child could ever be in the kernel.
+func kernelPossible(f *Facts) bool {
+	cbc, _ := f.suites()
+	missing, old := kernelPlane(f)
+	return cbc && !old && len(missing) == 0
+}
+
+// checkSuites says per suite which plane can carry it.
+func checkSuites(f *Facts) []Finding {
+	cbc, gcm := f.suites()
+	user := f.TunDevice == nil
+	var out []Finding
+	if cbc {
+		out = append(out, suiteCBC(f, user))
+	}
+	if gcm {
+		one := Finding{"suite", OK, "sm4-gcm: userspace plane (no kernel's IPsec has SM4-GCM)", ""}
+		if !user {
+			one = Finding{"suite", Fail, "sm4-gcm: no plane: the kernel's IPsec has no SM4-GCM and there is no TUN device", "see tun"}
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+func suiteCBC(f *Facts, user bool) Finding {
+	const name = "sm4-cbc-hmac-sm3: "
+	missing, old := kernelPlane(f)
+	switch {
+	case len(missing) == 0 && !old && user:
+		return Finding{"suite", OK, name + "kernel and userspace plane", ""}
+	case len(missing) == 0 && !old:
+		return Finding{"suite", OK, name + "kernel plane", ""}
+	}
+	level, where := Note, name+"userspace plane only"
+	if !user {
+		level, where = Fail, name+"no plane: there is no TUN device"
+	}
+	if old {
+		return Finding{"suite", level, fmt.Sprintf("%s; the kernel plane is impossible: Linux %s is older than %d.%d, whose IPsec knows neither SM4 nor SM3",
+			where, f.Kernel.Release, firstMajor, firstMinor), fmt.Sprintf("none needed for the userspace plane; else a kernel from %d.%d on", firstMajor, firstMinor)}
+	}
+	return Finding{"suite", level, where + "; the kernel plane lacks " + strings.Join(missing, ", "), kernelFix(f, missing)}
+}
+
+// kernelFix names the package on Debian, where only SM3 and SM4 are left out.
+func kernelFix(f *Facts, missing []string) string {
+	sm := 0
+	for _, m := range missing {
+		if strings.Contains(m, "_SM3_") || strings.Contains(m, "_SM4_") {
+			sm++
+		}
+	}
+	if f.Kernel.Debian && sm == len(missing) {
+		return "make dkms and install build/yumen-sm-dkms_*.deb (SM3 and SM4 from Debian's own kernel source)"
+	}
+	return "a kernel with these options as y or m, or the modules of this kernel (linux-modules-extra and the like)"
+}
+
+func checkTun(f *Facts) []Finding {
+	if f.TunDevice != nil {
+		return one("tun", Fail, "/dev/net/tun: "+f.TunDevice.Error(),
+			"modprobe tun; in a container, hand in /dev/net/tun (CONFIG_TUN)")
+	}
+	return one("tun", OK, "/dev/net/tun can be opened", "")
+}
