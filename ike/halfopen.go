@@ -55,7 +55,9 @@ func (e *Engine) admit(h *halfOpen) {
 	o := &e.halfOpen
 	list := &o.waiting[class(h.known)]
 	if victim := o.victim(*list, h, e.random64()); victim != nil {
-		e.tell(victim.event(Limited, HalfOpenLimit, "an entry made room for a newer one"))
+		if e.gate.claim(e.now) {
+			e.tell(victim.event(Limited, HalfOpenLimit, "an entry made room for a newer one"))
+		}
 		e.forget(victim)
 	}
 	h.slot = int32(len(*list))
@@ -132,7 +134,9 @@ func (e *Engine) expireHalfOpen() {
 			e.clock.set(&o.expiry, at, e.expireHalfOpen)
 			return
 		}
-		e.tell(h.event(IKEFailed, Timeout, h.silence(e)))
+		if e.gate.claim(e.now) {
+			e.tell(h.event(IKEFailed, Timeout, h.silence(e)))
+		}
 		e.forget(h)
 	}
 }

@@ -29,6 +29,7 @@ type gate struct {
 	spis     bucket // deletes for unknown SPIs
 	strays   bucket // events about unknown cookies
 	unknown  bucket // M3 of unknown sources
+	claims   bucket // events about sessions that nobody has proven
 	bySender map[sender]*bucket
 }
 
@@ -59,6 +60,10 @@ func (b *bucket) take(now time.Time, rate, burst float64) bool {
 func (g *gate) notice(now time.Time) bool     { return g.notices.take(now, 10, 20) }
 func (g *gate) unknownSPI(now time.Time) bool { return g.spis.take(now, 5, 10) }
 func (g *gate) stray(now time.Time) bool      { return g.strays.take(now, 10, 20) }
+
+// claim limits events that anybody can cause with one datagram: telling each of
+// a flood would cost more than the flood, and fill the disk with it.
+func (g *gate) claim(now time.Time) bool { return g.claims.take(now, 10, 100) }
 
 func (g *gate) answer(now time.Time) bool { return g.answers.take(now, 100, 200) }
 

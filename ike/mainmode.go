@@ -68,7 +68,9 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		lastAnswer: e.now, hash: hash, saI: slices.Clone(p.sa), peer: candidates[0], version: h.Version,
 		knows: readVendors(p.vendors), known: known}
 	e.admit(o)
-	e.tell(o.event(IKEStarted, "", ""))
+	if e.gate.claim(e.now) {
+		e.tell(o.event(IKEStarted, "", ""))
+	}
 	e.send(Datagram{Local: d.Local, Remote: d.Remote, Data: o.second(e)})
 }
 
