@@ -85,6 +85,8 @@ func TestEachFaultIsOneLineWithItsFix(t *testing.T) {
 			"suite", Note, "lacks CONFIG_CRYPTO_SM4_GENERIC, CONFIG_CRYPTO_SM3_GENERIC", "yumen-sm-dkms"},
 		{"a module left out", func(f *Facts) { delete(f.Kernel.Loadable, "esp4") },
 			"suite", Note, "module esp4 (CONFIG_INET_ESP=m, but the module is not installed)", "modules of this kernel"},
+		{"tried in vain", func(f *Facts) { f.Kernel.Tried = Trial{Done: true, Fault: "no such file"} },
+			"suite", Note, "lacks something (tried: no such file)", "modules of this kernel"},
 		{"SM4-GCM without TUN", func(f *Facts) {
 			f.TunDevice, f.Policy.Tunnels[0].Suites = fs.ErrNotExist, []policy.Suite{policy.SM4GCM128}
 		}, "suite", Fail, "no plane", "tun"},
@@ -143,6 +145,15 @@ func TestEachFaultIsOneLineWithItsFix(t *testing.T) {
 			}
 			t.Errorf("no %s of %s with %q in\n%s", test.level, test.check, test.text, text(r))
 		})
+	}
+}
+
+func TestWhatWasTriedCountsMoreThanOptions(t *testing.T) {
+	f := healthy(t)
+	f.Kernel.Crypto, f.Kernel.Config, f.Kernel.Loadable = nil, nil, nil
+	f.Kernel.Tried = Trial{Done: true}
+	if r := Examine(f); !strings.Contains(text(r), "kernel and userspace plane") {
+		t.Error(text(r))
 	}
 }
 

@@ -55,6 +55,7 @@ type Kernel struct {
 	Loadable     map[string]bool   // module or alias -> modprobe would find it; nil: no modprobe
 	Debian       bool              // distribution, for the fix
 	XFRM         bool              // netlink XFRM answers
+	Tried        Trial             // of SM4-CBC with HMAC-SM3, by adding SAs in a namespace of their own
 }
 
 // Path is the way to one peer.
@@ -150,4 +151,10 @@ func (f *Facts) outer(peer string) string {
 		}
 	}
 	return ""
+}
+
+// Trial is the outcome of trying a suite in the kernel.
+type Trial struct {
+	Done  bool   // false: it could not be tried
+	Fault string // why the kernel cannot carry it; empty: it can
 }

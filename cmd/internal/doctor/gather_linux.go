@@ -22,12 +22,14 @@ import (
 	"yumen/cmd/internal/config"
 	"yumen/cmd/internal/pki"
 	"yumen/policy"
+	"yumen/xfrm"
 )
 
 // patience bounds every program and every question to the network.
 const patience = 5 * time.Second
 
-// Gather looks at this machine and changes nothing. cfg may be nil, with fault
+// Gather looks at this machine and changes nothing; the kernel may load modules when
+// it is tried what it can. cfg may be nil, with fault
 // saying why; built is when this program was made, or zero. It looks at the
 // network namespace of the calling thread. What it cannot see is in Facts.Blind.
 func Gather(cfg *config.Config, fault error, built time.Time) *Facts {
@@ -181,6 +183,14 @@ func (f *Facts) gatherKernel() {
 	release, err := os.ReadFile("/etc/os-release")
 	k.Debian = err == nil && strings.Contains("\n"+string(release), "\nID=debian")
 	k.Loadable = loadable()
+	err = xfrm.Probe(policy.SM4CBCHMACSM3)
+	var cannot *xfrm.Unsupported
+	switch {
+	case err == nil:
+		k.Tried.Done = true
+	case errors.As(err, &cannot):
+		k.Tried = Trial{Done: true, Fault: cannot.Error()}
+	}
 }
 
 // loadable asks modprobe, which knows aliases and what is built in, with -n: it

@@ -33,7 +33,7 @@ func kernelNeeds(v4, v6 bool) []need {
 	return list
 }
 
-// state says whether the kernel has it: what was seen wins over what could be
+// has says whether the kernel has it: what was seen wins over what could be
 // loaded, and that over how the kernel was configured, because modules can be
 // built later (and be left out of an image).
 func (k Kernel) has(n need) (have bool, why string) {
@@ -48,16 +48,23 @@ func (k Kernel) has(n need) (have bool, why string) {
 	return false, "CONFIG_" + n.option
 }
 
-// kernelPlane says why the kernel plane is impossible; empty: it is possible.
+// kernelPlane says why the kernel plane is impossible; empty: it is possible. What
+// was tried is true; the options then say what to do about it.
 func kernelPlane(f *Facts) (missing []string, old bool) {
 	k := f.Kernel
 	if k.Major < firstMajor || k.Major == firstMajor && k.Minor < firstMinor {
 		return nil, true
 	}
+	if k.Tried.Done && k.Tried.Fault == "" {
+		return nil, false
+	}
 	for _, n := range kernelNeeds(f.families()) {
 		if have, why := k.has(n); !have {
 			missing = append(missing, why)
 		}
+	}
+	if len(missing) == 0 && k.Tried.Done {
+		missing = []string{"something (tried: " + k.Tried.Fault + ")"}
 	}
 	return missing, false
 }

@@ -16,11 +16,14 @@ import (
 // netlinkProtocol is the mark of our own rules and routes.
 const netlinkProtocol = 211
 
-// Our guard's XFRM policies have these two highest bits; what stands before them
-// has a smaller number.
+// firstOwn is where our XFRM policies begin, those of the kernel plane (bits 001) and
+// those of the guard of the userspace plane (bits 01). A smaller number stands before.
+const firstOwn = uint32(1) << 29
+
+// The reqids of our own states in the kernel have this first byte.
 const (
-	guardBand  = uint32(3) << 30
-	guardFirst = uint32(1) << 30
+	reqidFirst = uint32(0x59) << 24
+	reqidMask  = uint32(0xff) << 24
 )
 
 // gatherNetwork asks the kernel by netlink.
@@ -163,7 +166,7 @@ func (f *Facts) gatherXFRM() {
 func (f *Facts) foreignPolicy(p *netlink.XfrmPolicy) {
 	f.XFRM.Policies++
 	// Directions above these are policies of single sockets, such as bypass.
-	if p.Dir > netlink.XFRM_DIR_FWD || uint32(p.Priority)&guardBand == guardFirst || uint32(p.Priority) > guardFirst {
+	if p.Dir > netlink.XFRM_DIR_FWD || uint32(p.Priority) >= firstOwn {
 		return
 	}
 	f.XFRM.ForeignPolicies = append(f.XFRM.ForeignPolicies, fmt.Sprintf("%s %s -> %s priority %d", p.Dir, p.Src, p.Dst, p.Priority))
@@ -176,6 +179,9 @@ func (f *Facts) foreignState(s *netlink.XfrmState) {
 		}
 	}
 	f.XFRM.States++
+	if uint32(s.Reqid)&reqidMask == reqidFirst {
+		return
+	}
 	f.XFRM.ForeignStates = append(f.XFRM.ForeignStates, fmt.Sprintf("%s -> %s spi %#08x", s.Src, s.Dst, uint32(s.Spi)))
 }
 
