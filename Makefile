@@ -82,6 +82,7 @@ golden:
 ## make bench    benchmarks of the data plane and of negotiation
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./esp/... ./policy/... ./test/lab/...
+	$(GO) test -run '^$$' -bench Flood -benchtime 1x -count 1 ./test/soak
 
 clean:
 	rm -rf $(BUILD)

@@ -94,11 +94,18 @@ func newJournal(g *site.Gateway) *journal {
 
 // read takes in all whole lines that are new.
 func (j *journal) read() error {
-	b, err := os.ReadFile(j.file)
+	f, err := os.Open(j.file)
 	if err != nil {
 		return err
 	}
-	b = b[j.offset:]
+	defer f.Close()
+	if _, err := f.Seek(j.offset, io.SeekStart); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
 	line, field := regexp.MustCompile(`msg=(\S+)(.*)`), regexp.MustCompile(`(\w+)=(\S+)`)
 	for {
 		end := bytes.IndexByte(b, '\n')

@@ -189,7 +189,7 @@ func (r *run) wait() error {
 	end := time.Now().Add(r.limit)
 	told := time.Now()
 	for time.Now().Before(end) {
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(time.Second)
 		for i := range 2 {
 			if r.sites.gate[i].Daemon().Ended() {
 				return fmt.Errorf("gateway %s: the daemon ended", side(i))

@@ -102,7 +102,7 @@ func (s *scenario) plan() plan {
 func soak(rekeys int, loss float64) *scenario {
 	s := &scenario{rekeys: rekeys, loss: loss, pairs: mostPairs, ikeLife: 5 * time.Minute, settle: 40 * time.Second}
 	if loss == 0 {
-		s.softTunnels(24, 12*time.Second)
+		s.softTunnels(48, 24*time.Second) // some 4 s between the limits, for a busy machine
 		s.ordered(byOne, 36, 12*time.Second)
 		s.ordered(byBoth, 24, 12*time.Second)
 		s.limit = 5*time.Minute + time.Duration(rekeys)*300*time.Millisecond
