@@ -8,6 +8,7 @@ BUILD := build
 SUITE ?= cbc
 ENCAP ?= raw
 ICV   ?= 96
+PLANE ?= user
 
 # Knobs of the soak: how many rekeys, and of 100 frames how many the wire drops.
 REKEYS ?= 10000
@@ -19,7 +20,7 @@ FUZZTIME ?= 3s
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(netns|site|soak|vm)|^yumen/esp/tunnel')
 
-.PHONY: help setup-demo setup-test build demo test check unit netns fuzz soak golden bench clean
+.PHONY: help setup-demo setup-test build demo test check unit netns fuzz soak golden bench dkms dkms-check clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -33,12 +34,12 @@ setup-test:
 build: $(BUILD)/yumen
 $(BUILD)/yumen: $(SOURCES)
 	@mkdir -p $(BUILD)
-	$(GO) build -trimpath -o $@ ./cmd/yumen
+	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/yumen
 
-## make demo     two sites in namespaces; SUITE=cbc|gcm ENCAP=raw|udp ICV=96|128|256
+## make demo     two sites in namespaces; SUITE=cbc|gcm ENCAP=raw|udp ICV=96|128|256 PLANE=user|kernel
 demo: setup-demo build
-	@$(GO) build -o $(BUILD)/demo.bin ./test/demo
-	@$(BUILD)/demo.bin -suite $(SUITE) -encap $(ENCAP) -icv $(ICV)
+	@CGO_ENABLED=0 $(GO) build -o $(BUILD)/demo.bin ./test/demo
+	@SUITE=$(SUITE) ENCAP=$(ENCAP) ICV=$(ICV) PLANE=$(PLANE) test/demo.sh
 
 ## make test     everything below but golden and bench
 test: setup-test check unit netns fuzz dkms-check
