@@ -8,6 +8,7 @@ BUILD := build
 SUITE ?= cbc
 ENCAP ?= raw
 ICV   ?= 96
+PLANE ?= user
 
 # Knobs of the soak: how many rekeys, and of 100 frames how many the wire drops.
 REKEYS ?= 10000
@@ -33,12 +34,12 @@ setup-test:
 build: $(BUILD)/yumen
 $(BUILD)/yumen: $(SOURCES)
 	@mkdir -p $(BUILD)
-	$(GO) build -trimpath -o $@ ./cmd/yumen
+	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/yumen
 
-## make demo     two sites in namespaces; SUITE=cbc|gcm ENCAP=raw|udp ICV=96|128|256
+## make demo     two sites in namespaces; SUITE=cbc|gcm ENCAP=raw|udp ICV=96|128|256 PLANE=user|kernel
 demo: setup-demo build
-	@$(GO) build -o $(BUILD)/demo.bin ./test/demo
-	@$(BUILD)/demo.bin -suite $(SUITE) -encap $(ENCAP) -icv $(ICV)
+	@CGO_ENABLED=0 $(GO) build -o $(BUILD)/demo.bin ./test/demo
+	@SUITE=$(SUITE) ENCAP=$(ENCAP) ICV=$(ICV) PLANE=$(PLANE) test/demo.sh
 
 ## make test     everything below but golden and bench
 test: setup-test check unit netns fuzz dkms-check

@@ -15,13 +15,15 @@ import (
 	"syscall"
 	"time"
 
+	"yumen/policy"
 	"yumen/test/site"
+	"yumen/xfrm"
 )
 
-const bulk = 8 << 20 // bytes of each TCP transfer
-
 type options struct {
-	suite, encap, icv, yumen, folder string
+	suite, encap, icv, plane, yumen, folder string
+	bulk                                    int // MiB of each TCP transfer
+	patience                                time.Duration
 }
 
 func main() {
@@ -29,9 +31,20 @@ func main() {
 	flag.StringVar(&o.suite, "suite", "cbc", "cbc or gcm")
 	flag.StringVar(&o.encap, "encap", "raw", "raw (protocol 50) or udp (port 4500)")
 	flag.StringVar(&o.icv, "icv", "96", "96, 128 or 256: bits of HMAC-SM3")
+	flag.StringVar(&o.plane, "plane", "user", "user, kernel or auto: where packets are encrypted")
 	flag.StringVar(&o.yumen, "yumen", "build/yumen", "the binary")
 	flag.StringVar(&o.folder, "out", "build/demo", "folder for the results")
+	flag.IntVar(&o.bulk, "bulk", 8, "MiB of each TCP transfer")
+	flag.DurationVar(&o.patience, "patience", 30*time.Second, "how long the tunnels may take to come up")
+	probe := flag.Bool("probe", false, "only say what this kernel lacks for PLANE=kernel")
 	flag.Parse()
+	if *probe {
+		if err := xfrm.Probe(policy.SM4CBCHMACSM3); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if why := site.Missing(); why != "" {
 		fail(fmt.Errorf("this machine cannot run the demo: %s", why))
 	}
@@ -71,6 +84,8 @@ func (o *options) check() error {
 		return fmt.Errorf("SUITE=%s: say cbc or gcm", o.suite)
 	case !ok(o.encap, "raw", "udp"):
 		return fmt.Errorf("ENCAP=%s: say raw or udp", o.encap)
+	case !ok(o.plane, "user", "kernel", "auto"):
+		return fmt.Errorf("PLANE=%s: say user, kernel or auto", o.plane)
 	case !ok(o.icv, "96", "128", "256"):
 		return fmt.Errorf("ICV=%s: say 96, 128 or 256", o.icv)
 	}
@@ -133,10 +148,10 @@ func demo(w *site.World, o options) error {
 	if err := site.Issue(yumen, folder, t.A, t.B); err != nil {
 		return err
 	}
-	if err := t.A.Configure(o.policy("a", "b", site.GateB4, "1", "2")); err != nil {
+	if err := t.A.Configure(o.policy("a", "b", site.GateB4, "1", "2"), "dataplane: "+o.plane); err != nil {
 		return err
 	}
-	if err := t.B.Configure(o.policy("b", "a", site.GateA4, "2", "1")); err != nil {
+	if err := t.B.Configure(o.policy("b", "a", site.GateA4, "2", "1"), "dataplane: "+o.plane); err != nil {
 		return err
 	}
 	return protected(t, o, folder)
@@ -188,14 +203,14 @@ func protected(t *site.TwoSites, o options, folder string) error {
 		}
 	}
 	for _, g := range []*site.Gateway{t.A, t.B} {
-		if err := g.WaitUp(30 * time.Second); err != nil {
+		if err := g.WaitUp(o.patience); err != nil {
 			return err
 		}
 	}
 	up := time.Since(begin)
 	fmt.Printf("    both tunnels up at both ends %.1f s after the start of the daemons\n", up.Seconds())
 	flows := t.Flows()
-	rates, err := traffic(flows)
+	rates, err := traffic(flows, o)
 	if err != nil {
 		return err
 	}
@@ -218,8 +233,8 @@ func protected(t *site.TwoSites, o options, folder string) error {
 	return judge(folder, all, flows, rates, o)
 }
 
-func traffic(flows []site.Flow) ([]float64, error) {
-	step("ping, markers and %d MiB of TCP, each way, IPv4 and IPv6", bulk>>20)
+func traffic(flows []site.Flow, o options) ([]float64, error) {
+	step("ping, markers and %d MiB of TCP, each way, IPv4 and IPv6", o.bulk)
 	var rates []float64
 	for _, f := range flows {
 		if err := f.Ping(); err != nil {
@@ -228,7 +243,7 @@ func traffic(flows []site.Flow) ([]float64, error) {
 		if err := f.Datagram(); err != nil {
 			return nil, err
 		}
-		rate, err := f.Bulk(bulk)
+		rate, err := f.Bulk(o.bulk << 20)
 		if err != nil {
 			return nil, fmt.Errorf("TCP from %s to %s: %w", f.FromAddr, f.ToAddr, err)
 		}

@@ -39,6 +39,7 @@ type Config struct {
 	MetricsListen string // empty: off
 
 	ManageSysctl bool
+	Dataplane    string // auto, kernel or user
 	Tun          string // name of the TUN device
 	Mark         uint32 // of our own sockets
 	Table        uint32 // routing table of the protected prefixes
@@ -75,6 +76,7 @@ func settings() []setting {
 		{"metrics_listen", "", false, func(c *Config, s string) error { c.MetricsListen = s; return nil }},
 		{"metrics_allow_remote", "false", false, func(c *Config, s string) error { _, err := truth(s); return err }},
 		{"manage_sysctl", "false", false, func(c *Config, s string) (err error) { c.ManageSysctl, err = truth(s); return err }},
+		{"dataplane", "auto", false, putDataplane},
 		{"tun", "yumen0", false, putTun},
 		{"mark", "0x59756d65", false, func(c *Config, s string) (err error) { c.Mark, err = number[uint32](s, 1, 1<<32-1); return err }},
 		{"table", "4950", false, putTable},
@@ -210,6 +212,15 @@ func putPriority(c *Config, s string) error {
 	}
 	c.RulePriority = n
 	return err
+}
+
+func putDataplane(c *Config, s string) error {
+	c.Dataplane = s
+	switch s {
+	case "auto", "kernel", "user":
+		return nil
+	}
+	return fmt.Errorf("%q is not auto, kernel or user", s)
 }
 
 func truth(s string) (bool, error) {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"yumen/cmd/internal/control"
-	"yumen/esp/tunnel"
 	"yumen/ike/server"
 )
 
@@ -59,7 +58,7 @@ func Run(ctx context.Context, p *Plan, log *slog.Logger) (err error) {
 		go func() { ended <- serve(ctx) }()
 	}
 	log.Info("running", "version", p.build.Version, "policy", p.Config.Policy, "peers", len(p.Policy.Peers),
-		"tunnels", len(p.Policy.Tunnels), "plane", "userspace", "tun", p.Config.Tun)
+		"tunnels", len(p.Policy.Tunnels), "plane", g.planeName)
 	if err := tellSystemd("READY=1"); err != nil {
 		log.Warn("systemd", "error", err)
 	}
@@ -90,13 +89,16 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	g := &gateway{log: log, metrics: newMetrics(), started: time.Now()}
 	g.plan.Store(p)
 	g.metrics.from(p.Policy)
-	if g.plane, err = tunnel.New(planeConfig(p.Config)); err != nil {
+	name, why, err := choosePlane(p.Config, p.Policy)
+	if err != nil {
+		return nil, nil, err
+	}
+	if g.plane, err = openPlane(name, p.Config, p.Policy); err != nil {
 		return nil, nil, fmt.Errorf("data plane: %w", err)
 	}
 	built.add(g.plane.Close)
-	if err := g.plane.SetPolicy(p.Policy); err != nil {
-		return nil, nil, fmt.Errorf("data plane: %w", err)
-	}
+	g.planeName = name
+	log.Info("data plane", "plane", name, "because", why)
 	for _, warning := range g.plane.Warnings() {
 		log.Warn("host", "detail", warning)
 	}

@@ -22,12 +22,13 @@ import (
 
 // gateway is a running gateway as its operators see it.
 type gateway struct {
-	plan    atomic.Pointer[Plan] // in force
-	server  *server.Server
-	plane   *tunnel.Plane
-	log     *slog.Logger
-	metrics *metrics
-	started time.Time
+	plan      atomic.Pointer[Plan] // in force
+	server    *server.Server
+	plane     plane
+	planeName string
+	log       *slog.Logger
+	metrics   *metrics
+	started   time.Time
 
 	refusals refusals
 }
@@ -43,7 +44,7 @@ func planeConfig(c *config.Config) tunnel.Config {
 }
 
 // natWire is UDP 4500, which the data plane owns.
-type natWire struct{ plane *tunnel.Plane }
+type natWire struct{ plane plane }
 
 func (w natWire) ReadIKE(buf []byte) (int, netip.AddrPort, netip.AddrPort, error) {
 	data, local, remote, err := w.plane.ReadIKE()
@@ -67,7 +68,7 @@ func (g *gateway) read(ctx context.Context) (reading, error) {
 	}
 	c := g.server.Counters()
 	return reading{
-		policy: p.Policy, own: p.Own, verifiers: p.verifiers, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
+		planeName: g.planeName, policy: p.Policy, own: p.Own, verifiers: p.verifiers, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
 		clock: implausible(time.Now(), p.build.Time, lastTime(p.Config.StateDir)),
 		plane: g.plane.Counters(),
 		server: map[string]uint64{"received": c.Received, "queue-dropped": c.QueueDropped,
@@ -169,22 +170,3 @@ func (g *gateway) keepAlive(ctx context.Context) {
 
 // behindNAT: with a forced encapsulation nobody knows what lies between.
 func behindNAT(nat string) bool { return nat == "local" || nat == "both" || nat == "forced" }
-
-// RemoveGuard takes away what a gateway of this configuration leaves behind so
-// that protected traffic is dropped.
-func RemoveGuard(cfg *config.Config) error { return tunnel.RemoveGuard(planeConfig(cfg)) }
-
-// SetGuard puts the guard of a policy in place without a gateway, for the time
-// before one starts: what is protected is dropped. Keys are not needed.
-func SetGuard(cfg *config.Config) error {
-	p, err := policy.Load(cfg.Policy)
-	if err != nil {
-		return err
-	}
-	plane, err := tunnel.New(planeConfig(cfg))
-	if err != nil {
-		return fmt.Errorf("data plane: %w", err)
-	}
-	// Closing a plane leaves its guard, its rules and its blackhole routes.
-	return errors.Join(plane.SetPolicy(p), plane.Close())
-}

@@ -75,6 +75,8 @@ func eventName(k ike.EventKind) string {
 		return "peer-moved"
 	case ike.KeyOpFailed:
 		return "key-operation-failed"
+	case ike.PathChanged:
+		return "path-mtu"
 	}
 	return "unknown"
 }

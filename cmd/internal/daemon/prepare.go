@@ -62,7 +62,8 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 }
 
 func (p *Plan) engineConfig() ike.Config {
-	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Rand: rand.Reader}
+	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Rand: rand.Reader,
+		PathMTU: p.Config.MTU}
 }
 
 func (p *Plan) loadKeys(now time.Time) error {

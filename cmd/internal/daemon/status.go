@@ -14,7 +14,7 @@ import (
 // describe turns a reading into what the command line is told.
 func describe(r reading, version string, now time.Time) control.Status {
 	s := control.Status{
-		Version: version, Site: r.policy.Site, Plane: "userspace", Now: now, Started: r.started, Clock: r.clock,
+		Version: version, Site: r.policy.Site, Plane: r.planeName, Now: now, Started: r.started, Clock: r.clock,
 		HalfOpen: r.engine.HalfOpen, Sessions: []control.Session{}, Tunnels: []control.Tunnel{}, Peers: []string{},
 		Certificates: []control.Certificate{own("sign", r.own.Sign), own("enc", r.own.Enc)},
 		Counters:     control.Counters{Datagrams: r.server, Packets: r.plane},

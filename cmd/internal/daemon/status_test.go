@@ -25,7 +25,7 @@ func TestAStatusTellsWhatEngineAndDataPlaneKnow(t *testing.T) {
 	child := esp.Child{ID: 7, Tunnel: "net", Selector: sel, Suite: policy.SM4CBCHMACSM3, ICVBits: 128, ESN: true,
 		Path: esp.Path{Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("192.0.2.2:4500"), Encap: true},
 		In:   esp.Half{SPI: 0x100, Keymat: key}, Out: esp.Half{SPI: 0xabcdef01, Keymat: key}}
-	r := reading{
+	r := reading{planeName: userspace,
 		policy: &policy.Policy{Site: "hq", Peers: []policy.Peer{{Name: "b"}}, Tunnels: []policy.Tunnel{{Name: "net", Peer: "b", Selector: sel}}},
 		own:    trust.Pair{Sign: trust.Certificate{Name: "CN=a", Serial: "1f", NotAfter: now}, Enc: trust.Certificate{Name: "CN=a", Serial: "20", NotAfter: now}},
 		clock:  "wrong", started: ago(60),

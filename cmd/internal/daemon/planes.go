@@ -1,0 +1,131 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"yumen/cmd/internal/config"
+	"yumen/esp/tunnel"
+	"yumen/ike/server"
+	"yumen/policy"
+	"yumen/xfrm"
+)
+
+// plane is a data plane and what the daemon needs around it.
+type plane interface {
+	server.Dataplane
+	ReadIKE() (data []byte, local, remote netip.AddrPort, err error)
+	WriteIKE(data []byte, local, remote netip.AddrPort) error
+	WriteKeepalive(local, remote netip.AddrPort) error
+	Counters() map[string]uint64
+	Warnings() []string
+	Trouble() error
+	Close() error
+}
+
+// kernelPlane counts by the kernel's own words.
+type kernelPlane struct{ *xfrm.Plane }
+
+func (k kernelPlane) Counters() map[string]uint64 {
+	stats, err := k.Stats()
+	if err != nil {
+		return nil
+	}
+	return stats
+}
+
+// Names of the two planes, as status and log have them.
+const (
+	userspace = "userspace"
+	kernel    = "kernel"
+)
+
+// choosePlane picks the data plane for a policy. Left to itself it takes the
+// kernel where the kernel can carry every tunnel; why says what decided.
+func choosePlane(c *config.Config, p *policy.Policy) (name, why string, err error) {
+	if c.Dataplane == "user" {
+		return userspace, "as configured", nil
+	}
+	unfit := kernelUnfit(p)
+	if unfit == nil {
+		unfit = xfrm.Probe(policy.SM4CBCHMACSM3)
+	}
+	switch {
+	case unfit == nil:
+		return kernel, "this kernel carries every suite of the policy", nil
+	case c.Dataplane == "kernel":
+		return "", "", fmt.Errorf("dataplane: kernel: %w; or choose dataplane: auto", unfit)
+	}
+	return userspace, unfit.Error(), nil
+}
+
+// kernelUnfit says which tunnel no kernel can carry.
+func kernelUnfit(p *policy.Policy) error {
+	for _, t := range p.Tunnels {
+		switch {
+		case slices.Contains(t.Suites, policy.SM4GCM128):
+			return fmt.Errorf("tunnel %s: %w", t.Name, xfrm.ErrNoGCM)
+		case t.Outer.DSCP > 0 || t.Outer.DF == policy.DFSet:
+			return fmt.Errorf("tunnel %s: the kernel cannot set a fixed DSCP or DF", t.Name)
+		}
+	}
+	return nil
+}
+
+func kernelConfig(c *config.Config) xfrm.Config {
+	return xfrm.Config{MTU: c.MTU, Mark: c.Mark, OutputMark: c.Mark, NATPort: c.NATPort, ManageSysctl: c.ManageSysctl}
+}
+
+// openPlane opens a data plane with the guard of the policy in place, and then
+// takes away the guard that the other plane may have left.
+func openPlane(name string, c *config.Config, p *policy.Policy) (plane, error) {
+	if name == kernel {
+		k, err := xfrm.New(kernelConfig(c))
+		if err != nil {
+			return nil, err
+		}
+		return guarded(kernelPlane{k}, p, func() error { return tunnel.RemoveGuard(planeConfig(c)) })
+	}
+	u, err := tunnel.New(planeConfig(c))
+	if err != nil {
+		return nil, err
+	}
+	return guarded(u, p, xfrm.RemoveGuard)
+}
+
+func guarded(x plane, p *policy.Policy, removeOther func() error) (plane, error) {
+	if err := x.SetPolicy(p); err != nil {
+		return nil, errors.Join(err, x.Close())
+	}
+	if err := removeOther(); err != nil {
+		return nil, errors.Join(fmt.Errorf("guard of the other data plane: %w", err), x.Close())
+	}
+	return x, nil
+}
+
+// RemoveGuard takes away what a gateway of this configuration leaves behind so
+// that protected traffic is dropped, whichever plane it ran.
+func RemoveGuard(cfg *config.Config) error {
+	return errors.Join(tunnel.RemoveGuard(planeConfig(cfg)), xfrm.RemoveGuard())
+}
+
+// SetGuard puts the guard of a policy in place without a gateway, for the time
+// before one starts: what is protected is dropped. Keys are not needed.
+func SetGuard(cfg *config.Config) error {
+	p, err := policy.Load(cfg.Policy)
+	if err != nil {
+		return err
+	}
+	name, _, err := choosePlane(cfg, p)
+	if err != nil {
+		return err
+	}
+	x, err := openPlane(name, cfg, p)
+	if err != nil {
+		return fmt.Errorf("data plane: %w", err)
+	}
+	// Closing a plane leaves its guard.
+	return x.Close()
+}
