@@ -41,6 +41,12 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.stray(d, h, UnexpectedState, "our own message came back")
 		return
 	}
+	// Before anything is read: a flood must cost less than the traffic it rides on,
+	// and forged addresses must not make us send much to whoever has them.
+	if known && !candidates[0].firsts.take(e.now, 100, 200) || !known && !e.gate.answer(e.now) {
+		e.stray(d, h, RateLimited, "answers to one peer's address, and to all unknown sources, are limited")
+		return
+	}
 	m, err := wire.Parse(d.Data)
 	if err != nil {
 		e.stray(d, h, Malformed, err.Error())
@@ -58,10 +64,6 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 	}
 	if _, _, err := choosePhaseOne(sa, candidates[0].entry.Dialect.StrictLifetime); err != nil {
 		e.refuse(d, h, wire.NoProposalChosen, NoProposal, err.Error())
-		return
-	}
-	if !known && !e.gate.answer(e.now) {
-		e.stray(d, h, RateLimited, "answers to unknown sources are limited")
 		return
 	}
 	o := &halfOpen{key: pairKey{h.Initiator, e.newCookie()}, local: d.Local, remote: d.Remote, created: e.now,

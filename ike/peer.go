@@ -37,6 +37,8 @@ type peer struct {
 	checking bool      // the question is whether a living session has the right addresses
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
+	path     knownPath
+	firsts   bucket    // M1 that come from where the peer is
 }
 
 // dial is one attempt to reach a peer: M1 and the sessions that answers to it
@@ -230,6 +232,7 @@ func (p *peer) proven(s *session) {
 	e.clock.stop(&p.retry)
 	p.live = slices.Insert(p.live, 0, s)
 	s.watch()
+	s.watchPath()
 	s.greet()
 	s.limit()
 	p.settle(s)
