@@ -17,4 +17,7 @@ type Config struct {
 	Verifiers map[string]*trust.Verifier
 	// Rand is the source of cookies, nonces, Sk, SPIs, message IDs and jitter.
 	Rand io.Reader
+	// PathMTU is the largest packet outside that we would send, in bytes, headers
+	// included; 0: 1500. No path is tried with more.
+	PathMTU int
 }

@@ -186,7 +186,7 @@ func (e *Engine) tell(v Event)    { e.out.Events = append(e.out.Events, v) }
 // send puts datagrams out, in pieces where they are large and the peer takes them.
 func (e *Engine) send(ds ...Datagram) {
 	for _, d := range ds {
-		if h, err := wire.ParseHeader(d.Data); err == nil && len(d.Data) > pieceBytes && e.mayCut(h) {
+		if h, err := wire.ParseHeader(d.Data); err == nil && len(d.Data) > pieceBytes && !d.Probe && e.mayCut(h) {
 			e.lastMessage++
 			e.out.Packets = append(e.out.Packets, inPieces(d, h, e.lastMessage)...)
 			continue

@@ -34,6 +34,7 @@ const (
 	Retrying               // a peer will be tried again; Detail says when
 	PeerMoved              // a peer behind a NAT has another address
 	KeyOpFailed            // a private-key operation failed or the device is gone
+	PathChanged            // the largest packet that gets to a peer became another
 	eventKinds
 )
 

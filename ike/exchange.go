@@ -75,11 +75,16 @@ func (s *session) spend(id uint32) bool {
 
 // inform sends one protected informational message.
 func (s *session) inform(ps ...wire.Payload) {
+	s.e.send(s.datagram(s.informational(ps...)))
+}
+
+// informational is a protected informational message of those payloads.
+func (s *session) informational(ps ...wire.Payload) []byte {
 	id := s.newMessageID()
 	hash := gm.Protected(s.proven.keys, id, wire.AppendPayloads(nil, ps))
 	b, _ := s.closeBody(s.header(wire.Informational, id, wire.FlagEncrypted),
 		gm.PhaseTwoIV(s.lastBlock, id), hash, ps)
-	s.e.send(s.datagram(b))
+	return b
 }
 
 // protectedNotice reads an informational message under the session's keys.
@@ -192,6 +197,9 @@ func (s *session) notified(body []byte, h wire.Header, d Datagram) {
 		return
 	case wire.RUThereAck:
 		s.arrived(d.Remote)
+		if len(n.Data) == 4 {
+			s.path.acknowledged(binary.BigEndian.Uint32(n.Data))
+		}
 		return
 	}
 	s.tellNotify(n, NotifyIn)

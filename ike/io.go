@@ -17,6 +17,9 @@ type Input interface{ input() }
 type Datagram struct {
 	Local, Remote netip.AddrPort
 	Data          []byte
+	// Probe: to be sent whole, with DF set in IPv4, however small the path is
+	// believed to be, or not at all.
+	Probe bool
 }
 
 // Start asks for a tunnel to be up, whatever its start mode (operator's "up").
@@ -113,6 +116,14 @@ type Resolve struct {
 	Attempt uint64
 }
 
+// PathMTU says how large packets may be to get from Local to Remote, in bytes with
+// all headers, as answers of the peer prove. It is repeated while it holds; what
+// is not repeated within 10 minutes is to be forgotten.
+type PathMTU struct {
+	Local, Remote netip.Addr
+	MTU           int
+}
+
 // PrivateOp asks for one operation with a private key of ours; answered by
 // PrivateDone. Exactly one of Envelope (opened with the encryption key) and
 // Digest (signed with the signing key: e = SM3(Z|M), never M) is set.
@@ -127,4 +138,5 @@ func (Use) effect()       {}
 func (Rebind) effect()    {}
 func (Remove) effect()    {}
 func (Resolve) effect()   {}
+func (PathMTU) effect()   {}
 func (PrivateOp) effect() {}

@@ -46,13 +46,17 @@ func (s *session) probe() {
 }
 
 func (s *session) areYouThere(to netip.AddrPort) {
-	s.dpdSeq++
-	n := wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoISAKMP, Type: wire.RUThere,
-		SPI: s.cookies(), Data: binary.BigEndian.AppendUint32(nil, s.dpdSeq)}
 	home := s.remote
 	s.remote = to
-	s.inform(wire.Payload{Type: wire.TypeNotify, Body: n.Append(nil)})
+	s.inform(wire.Payload{Type: wire.TypeNotify, Body: s.rUThere().Append(nil)})
 	s.remote = home
+}
+
+// rUThere is the next R-U-THERE.
+func (s *session) rUThere() wire.Notification {
+	s.dpdSeq++
+	return wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoISAKMP, Type: wire.RUThere,
+		SPI: s.cookies(), Data: binary.BigEndian.AppendUint32(nil, s.dpdSeq)}
 }
 
 // dead ends a session whose peer does not answer. With the last session the
@@ -139,6 +143,7 @@ func (s *session) arrived(from netip.AddrPort) {
 	s.remote, s.tried = from, netip.AddrPort{}
 	s.e.tell(s.event(PeerMoved, "", fmt.Sprintf("from %v", old)))
 	s.peer.rebind(old, from)
+	s.path.restart()
 }
 
 // rebind moves the children of a peer that use one outer address to another.

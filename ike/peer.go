@@ -38,7 +38,7 @@ type peer struct {
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
 	path     knownPath
-	firsts   bucket    // M1 that come from where the peer is
+	firsts   bucket // M1 that come from where the peer is
 }
 
 // dial is one attempt to reach a peer: M1 and the sessions that answers to it

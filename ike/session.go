@@ -101,6 +101,7 @@ type session struct {
 	unanswered    int       // R-U-THERE in a row
 	dpdSeq        uint32
 	dpd           alarm
+	path          *pathProbe     // nil: not looked after
 	tried         netip.AddrPort // where a peer behind a NAT seems to be now
 	triedAt       time.Time
 }
@@ -235,6 +236,9 @@ func (s *session) end() {
 	e.clock.stop(&s.life)
 	e.clock.stop(&s.soft)
 	e.clock.stop(&s.dpd)
+	if s.path != nil {
+		e.clock.stop(&s.path.alarm)
+	}
 	for _, x := range s.exchangeList() {
 		x.close()
 	}

@@ -29,6 +29,7 @@ func (r *reader) peer(n *node, path string, seen names) Peer {
 		d.get("tries").int(&p.DPD.Tries, 1, 100)
 		d.done()
 	}
+	o.get("path_probe").bool(&p.PathProbe)
 	o.dropChildren(&p.DropChildren)
 	o.get("ike_fragmentation").bool(&p.Fragmentation)
 	if f := o.get("dialect"); f.given() {

@@ -38,6 +38,9 @@ type Peer struct {
 	IKELifetime time.Duration // working key, at most 24 h (13.1)
 	Encap       Encap
 	DPD         DPD
+	// PathProbe tries how large packets get to the peer, for paths that drop what
+	// is too large without a word (path_probe). It needs a peer that answers DPD.
+	PathProbe bool
 	// DropChildren ends the tunnels when the peer deletes the last ISAKMP SA
 	// (children_on_ike_delete: drop); otherwise they live on until their limit.
 	DropChildren bool

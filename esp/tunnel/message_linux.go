@@ -82,13 +82,14 @@ func cmsghdr(b []byte) (size int, level, typ int32) {
 type envelope struct {
 	local, remote netip.AddrPort
 	tos           byte
-	hopLimit      int // IPv6 only; 0: the default of the host
+	hopLimit      int  // IPv6 only; 0: the default of the host
+	whole         bool // IPv6 only: not to be cut by the host
 }
 
 // sender writes one datagram at a time to a socket. Not for concurrent use.
 type sender struct {
 	socket  *socket
-	control [96]byte
+	control [128]byte
 	name    unix.RawSockaddrInet6
 	iov     unix.Iovec
 	hdr     unix.Msghdr
@@ -163,6 +164,11 @@ func (w *sender) address6(e envelope) {
 	if e.hopLimit > 0 {
 		body := w.attach(at, unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, 4)
 		binary.NativeEndian.PutUint32(body, uint32(e.hopLimit))
+		at += unix.CmsgSpace(4)
+	}
+	if e.whole {
+		body := w.attach(at, unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 4)
+		binary.NativeEndian.PutUint32(body, 1)
 		at += unix.CmsgSpace(4)
 	}
 	w.used(at)

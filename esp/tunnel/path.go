@@ -30,6 +30,37 @@ type learned struct {
 	until time.Time
 }
 
+// ends are the addresses of a path.
+type ends struct{ local, remote netip.Addr }
+
+func endsOf(local, remote netip.Addr) ends { return ends{local.Unmap(), remote.Unmap()} }
+
+// LearnPath takes the word of somebody who tried it that packets of mtu bytes, all
+// headers included, get from local to remote and larger ones do not. It holds for
+// ten minutes or until the next word. What the configuration, the host and ICMP
+// errors say holds as well: the least counts.
+func (p *Plane) LearnPath(local, remote netip.Addr, mtu int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	e, now := endsOf(local, remote), p.cfg.Now()
+	before, had := p.probed[e]
+	if had = had && now.Before(before.until); mtu >= p.cfg.MTU {
+		delete(p.probed, e)
+		mtu = 0
+	} else {
+		p.probed[e] = learned{mtu: mtu, until: now.Add(learnedFor)}
+	}
+	if had == (mtu > 0) && (!had || before.mtu == mtu) {
+		return // nothing new; to measure thousands of paths takes a while
+	}
+	if err := p.remeasure(); err != nil {
+		p.trouble = err
+	}
+}
+
 // tell hands a report to mind and waits for nobody.
 func (p *Plane) tell(r report) {
 	select {
@@ -67,6 +98,11 @@ func (p *Plane) learn(r report) {
 			delete(p.paths, remote)
 		}
 	}
+	for e, l := range p.probed {
+		if !now.Before(l.until) {
+			delete(p.probed, e)
+		}
+	}
 	if r.mtu > 0 {
 		if l, ok := p.paths[r.remote]; !ok || r.mtu <= l.mtu {
 			p.paths[r.remote] = learned{mtu: r.mtu, until: now.Add(learnedFor)}
@@ -80,11 +116,10 @@ func (p *Plane) learn(r report) {
 // remeasure gives every child the sizes of its path as it is now. The caller
 // holds mu.
 func (p *Plane) remeasure() error {
-	type ends struct{ local, remote netip.Addr }
 	known := map[ends]int{}
 	changed := false
 	for id, x := range p.pairs {
-		e := ends{x.child.Path.Local.Addr(), x.child.Path.Remote.Addr()}
+		e := endsOf(x.child.Path.Local.Addr(), x.child.Path.Remote.Addr())
 		outer, ok := known[e]
 		if !ok {
 			outer = p.outerMTU(x.child.Path)
@@ -105,7 +140,8 @@ func (p *Plane) remeasure() error {
 }
 
 // outerMTU is the largest packet that reaches the end of a path, as far as is
-// known: from the configuration, the host's routes and their cache, and ICMP.
+// known: from the configuration, the host's routes and their cache, ICMP, and
+// probes.
 func (p *Plane) outerMTU(path esp.Path) int {
 	remote := path.Remote.Addr().Unmap()
 	mtu, least := p.cfg.MTU, minimumMTU4
@@ -117,6 +153,9 @@ func (p *Plane) outerMTU(path esp.Path) int {
 		mtu = min(mtu, m)
 	}
 	if l, ok := p.paths[remote]; ok && p.cfg.Now().Before(l.until) {
+		mtu = min(mtu, l.mtu)
+	}
+	if l, ok := p.probed[endsOf(path.Local.Addr(), remote)]; ok && p.cfg.Now().Before(l.until) {
 		mtu = min(mtu, l.mtu)
 	}
 	return max(mtu, least)

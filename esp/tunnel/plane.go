@@ -87,6 +87,7 @@ type Plane struct {
 	table   *esp.Table
 	pairs   map[esp.ChildID]*pair
 	paths   map[netip.Addr]learned // by remote address
+	probed  map[ends]learned
 	turn    uint64
 	around  surroundings
 	own4    netip.Addr
@@ -102,7 +103,7 @@ type Plane struct {
 func New(cfg Config) (*Plane, error) {
 	p := &Plane{
 		cfg: cfg.withDefaults(), done: make(chan struct{}), pairs: map[esp.ChildID]*pair{},
-		paths: map[netip.Addr]learned{}, reports: make(chan report, 16),
+		paths: map[netip.Addr]learned{}, probed: map[ends]learned{}, reports: make(chan report, 16),
 		events: make(chan esp.Event, eventQueue), ike: make(chan ikeDatagram, ikeQueue),
 	}
 	if err := p.open(); err != nil {

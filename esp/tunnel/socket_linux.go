@@ -150,6 +150,21 @@ func prepare(fd int, k kind, port uint16) error {
 	return err
 }
 
+// probing has IPv4 packets carry DF and leave whole, or ends that. It is for the
+// UDP socket, by which no ESP of IPv4 leaves. IPv6 has a control message for it.
+func (s *socket) probing(on bool) error {
+	if s.kind.v6() {
+		return nil
+	}
+	how := unix.IP_PMTUDISC_OMIT
+	if on {
+		how = unix.IP_PMTUDISC_PROBE
+	}
+	return s.control(func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, how)
+	})
+}
+
 func (s *socket) control(f func(fd int) error) error {
 	var inner error
 	if err := s.conn.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {

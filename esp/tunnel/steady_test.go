@@ -54,7 +54,7 @@ func newDry(t testing.TB) *dry {
 	d.Plane = &Plane{
 		cfg:  Config{Now: func() time.Time { d.mu.Lock(); defer d.mu.Unlock(); return d.now }}.withDefaults(),
 		done: make(chan struct{}), events: make(chan esp.Event, eventQueue), ike: make(chan ikeDatagram, 1),
-		reports: make(chan report, 16), pairs: map[esp.ChildID]*pair{}, paths: map[netip.Addr]learned{},
+		reports: make(chan report, 16), pairs: map[esp.ChildID]*pair{}, paths: map[netip.Addr]learned{}, probed: map[ends]learned{},
 	}
 	d.tunMTU = 1500
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

@@ -35,16 +35,23 @@ func (p *Plane) ReadIKE() (data []byte, local, remote netip.AddrPort, err error)
 // marker (RFC 3948 2.2). A local without address leaves the choice to the host;
 // its port is not used.
 func (p *Plane) WriteIKE(data []byte, local, remote netip.AddrPort) error {
-	return p.writeUDP([]byte{0, 0, 0, 0}, data, local, remote)
+	return p.writeUDP([]byte{0, 0, 0, 0}, data, envelope{local: local, remote: remote})
+}
+
+// ProbeIKE sends an IKE message like WriteIKE, but whole or not at all: with DF in
+// IPv4, without fragments in IPv6. A message larger than the link is an error.
+func (p *Plane) ProbeIKE(data []byte, local, remote netip.AddrPort) error {
+	return p.writeUDP([]byte{0, 0, 0, 0}, data, envelope{local: local, remote: remote, whole: true})
 }
 
 // WriteKeepalive sends a NAT keepalive (RFC 3948 2.3).
 func (p *Plane) WriteKeepalive(local, remote netip.AddrPort) error {
-	return p.writeUDP([]byte{0xff}, nil, local, remote)
+	return p.writeUDP([]byte{0xff}, nil, envelope{local: local, remote: remote})
 }
 
-func (p *Plane) writeUDP(head, data []byte, local, remote netip.AddrPort) error {
-	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+func (p *Plane) writeUDP(head, data []byte, to envelope) (err error) {
+	remote := netip.AddrPortFrom(to.remote.Addr().Unmap(), to.remote.Port())
+	to.remote = remote
 	if !remote.IsValid() || remote.Port() == 0 {
 		return fmt.Errorf("send ike to %s: not an address and port", remote)
 	}
@@ -55,7 +62,13 @@ func (p *Plane) writeUDP(head, data []byte, local, remote netip.AddrPort) error 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.buf = append(append(w.buf[:0], head...), data...)
-	if err := w.sender.send(w.buf, envelope{local: local, remote: remote}); err != nil {
+	if to.whole {
+		if err := w.sender.socket.probing(true); err != nil {
+			return fmt.Errorf("probe the path to %s: %w", remote, err)
+		}
+		defer func() { err = errors.Join(err, w.sender.socket.probing(false)) }()
+	}
+	if err := w.sender.send(w.buf, to); err != nil {
 		return fmt.Errorf("send ike to %s: %w", remote, err)
 	}
 	return nil

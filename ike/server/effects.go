@@ -98,6 +98,11 @@ func (s *Server) apply(f ike.Effect) (undo func(), err error) {
 	case ike.Resolve:
 		go s.resolve(s.running, f, s.policy)
 		return nil, nil
+	case ike.PathMTU:
+		if p, ok := s.cfg.Plane.(PathLearner); ok {
+			p.LearnPath(f.Local, f.Remote, f.MTU)
+		}
+		return nil, nil
 	case ike.PrivateOp:
 		return nil, s.ops.submit(f, s.keys)
 	}

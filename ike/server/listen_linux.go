@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"golang.org/x/net/ipv4"
@@ -50,6 +51,7 @@ func (s *Sockets) Close() error {
 
 // socket is a UDP socket of one family. Exactly one of v4 and v6 is set.
 type socket struct {
+	mu   sync.Mutex // of writers: guards how the socket discovers path MTUs
 	conn *net.UDPConn
 	port uint16
 	v4   *ipv4.PacketConn
@@ -89,14 +91,18 @@ func listen(network string, port uint16, bypass Bypass) (Bound, error) {
 // fragmentAnswers turns path MTU discovery off: a message with four certificates
 // is larger than most paths, and a peer never answers one that did not arrive.
 func fragmentAnswers(network string, c syscall.RawConn) error {
+	return discover(c, network == "udp6", unix.IP_PMTUDISC_DONT)
+}
+
+// discover sets how path MTUs are discovered; the values of IPv6 are those of
+// IPv4. IP_PMTUDISC_PROBE sends all that the link takes, whole.
+func discover(c syscall.RawConn, v6 bool, how int) error {
+	level, option := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
+	if v6 {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER
+	}
 	var failed error
-	err := c.Control(func(fd uintptr) {
-		if network == "udp4" {
-			failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
-			return
-		}
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT)
-	})
+	err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, how) })
 	if err != nil {
 		return err
 	}
@@ -137,6 +143,27 @@ func (s *socket) ReadIKE(buf []byte) (n int, local, remote netip.AddrPort, err e
 // WriteIKE sends data to remote from local, or from where the kernel likes when
 // local has no address.
 func (s *socket) WriteIKE(data []byte, local, remote netip.AddrPort) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.write(data, local, remote)
+}
+
+// ProbeIKE sends data like WriteIKE, but whole or not at all.
+func (s *socket) ProbeIKE(data []byte, local, remote netip.AddrPort) error {
+	c, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := discover(c, s.v6 != nil, unix.IP_PMTUDISC_PROBE); err != nil {
+		return err
+	}
+	err = s.write(data, local, remote)
+	return errors.Join(err, discover(c, s.v6 != nil, unix.IP_PMTUDISC_DONT))
+}
+
+func (s *socket) write(data []byte, local, remote netip.AddrPort) error {
 	from := local.Addr()
 	if !from.IsValid() || from.IsUnspecified() {
 		_, err := s.conn.WriteToUDPAddrPort(data, remote)

@@ -39,12 +39,26 @@ type Dataplane interface {
 	Events() <-chan esp.Event
 }
 
+// PathLearner is a data plane that takes advice about paths: packets from local to
+// remote may be of mtu bytes, all headers included. Advice that is not repeated
+// within ten minutes is void. Planes that are none see to paths by themselves.
+type PathLearner interface {
+	LearnPath(local, remote netip.Addr, mtu int)
+}
+
 // Wire carries IKE datagrams of one local port, without the non-ESP marker.
 // ReadIKE blocks; an error that wraps net.ErrClosed ends the wire. Where local is
 // not valid or unspecified, WriteIKE leaves the source address to the kernel.
 type Wire interface {
 	ReadIKE(buf []byte) (n int, local, remote netip.AddrPort, err error)
 	WriteIKE(data []byte, local, remote netip.AddrPort) error
+}
+
+// Prober is a wire that can send a datagram whole or not at all: with DF set in
+// IPv4, without fragments in IPv6, however small the path is believed to be. Wires
+// that cannot send no probes, and then nothing is concluded about paths.
+type Prober interface {
+	ProbeIKE(data []byte, local, remote netip.AddrPort) error
 }
 
 // Bound is a wire with the local port that it serves and its family; IPv4 and

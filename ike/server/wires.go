@@ -51,6 +51,13 @@ func (s *Server) read(w Bound) {
 func (s *Server) send(packets []ike.Datagram) {
 	for _, d := range packets {
 		w := s.wire(d.Local, d.Remote)
+		if d.Probe {
+			// One that is too large even for our own link is unanswered like others.
+			if p, ok := w.(Prober); ok {
+				_ = p.ProbeIKE(d.Data, d.Local, d.Remote)
+			}
+			continue
+		}
 		if w == nil || w.WriteIKE(d.Data, d.Local, d.Remote) != nil {
 			s.sendFailed.Add(1)
 		}

@@ -148,6 +148,8 @@ func (g *Gateway) apply(f ike.Effect) (undo func(), err error) {
 		return g.Plane.remove(f.Child), nil
 	case ike.Resolve:
 		g.resolve(f)
+	case ike.PathMTU:
+		g.Plane.Paths[f.Remote] = f.MTU
 	case ike.PrivateOp:
 		g.private(f)
 	default:

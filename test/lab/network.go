@@ -15,6 +15,7 @@ type Packet struct {
 	From, To         string // names of gateways; To is empty when nobody has the address
 	Source, Dest     netip.AddrPort
 	Data             []byte // ISAKMP
+	Probe            bool   // sent whole
 	SPI              esp.SPI
 	Label            string // "main 1" to "main 6", "quick 1" to "quick 3", "info", "esp"
 	Again            bool   // the same bytes were sent before
@@ -32,9 +33,32 @@ func Late(d time.Duration) func(Packet) []Packet {
 	}
 }
 
+// Size is that of the IP packet that carries ISAKMP.
+func (p Packet) Size() int {
+	n := 20 + 8 + len(p.Data)
+	if p.Source.Addr().Is6() {
+		n += 20
+	}
+	if p.Source.Port() == 4500 || p.Dest.Port() == 4500 {
+		n += 4
+	}
+	return n
+}
+
+// Mute is a path that drops what is larger than mtu and says nothing. What is not
+// sent whole is cut and gets there.
+func Mute(mtu int) func(Packet) []Packet {
+	return func(p Packet) []Packet {
+		if p.Probe && p.Size() > mtu {
+			return nil
+		}
+		return []Packet{p}
+	}
+}
+
 // send puts a datagram of g on the wire.
 func (l *Lab) send(g *Gateway, d ike.Datagram) {
-	p := Packet{From: g.Name, Source: d.Local, Dest: d.Remote, Data: bytes.Clone(d.Data)}
+	p := Packet{From: g.Name, Source: d.Local, Dest: d.Remote, Data: bytes.Clone(d.Data), Probe: d.Probe}
 	if !p.Source.Addr().IsValid() || p.Source.Addr().IsUnspecified() {
 		p.Source = netip.AddrPortFrom(g.Addr, d.Local.Port())
 	}

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 
 	"yumen/esp"
@@ -16,7 +17,9 @@ type Plane struct {
 	installed map[esp.ChildID]*held
 	inUse     map[string]esp.ChildID // by tunnel
 	spis      map[esp.SPI]esp.ChildID
-	boxes     []secret.Secret // keys of every child ever installed
+	// Paths is how large packets get to whom, as the engine said last.
+	Paths map[netip.Addr]int
+	boxes []secret.Secret // keys of every child ever installed
 }
 
 // held is an installed child with its own copy of the keys: the engine wipes
@@ -29,7 +32,7 @@ type held struct {
 
 func newPlane(g *Gateway) *Plane {
 	return &Plane{g: g, installed: map[esp.ChildID]*held{}, inUse: map[string]esp.ChildID{},
-		spis: map[esp.SPI]esp.ChildID{}}
+		spis: map[esp.SPI]esp.ChildID{}, Paths: map[netip.Addr]int{}}
 }
 
 // Installed lists the children, oldest first.
