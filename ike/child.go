@@ -214,10 +214,14 @@ func (c *child) patience() time.Duration {
 // retire ends a replaced child after a while, telling the peer.
 func (c *child) retire(after time.Duration) {
 	c.e.clock.stop(&c.soft)
-	if !c.overlap.pending() {
-		c.ends = after == overlap
-		c.e.clock.set(&c.overlap, c.e.now.Add(after), func() { c.end(Replaced, tellPeer) })
+	at := c.e.now.Add(after)
+	if c.overlap.pending() && !at.Before(c.overlap.at) {
+		return
 	}
+	// When two crossed, what they replaced may at both ends first seem to be the
+	// other's to delete.
+	c.ends = after == overlap
+	c.e.clock.set(&c.overlap, at, func() { c.end(Replaced, tellPeer) })
 }
 
 // recall takes a retired child back: what replaced it is gone.
