@@ -28,7 +28,7 @@ func parseState(b []byte, keys bool) (r reading, ok bool) {
 	s.limits = lifetimeFrom(info.Lft)
 	r.counts = esp.Count{Bytes: info.Curlft.Bytes, Packets: info.Curlft.Packets}
 	s.count, r.added = r.counts, info.Curlft.AddTime
-	r.replays, r.badAuth = uint64(info.Stats.Replay), uint64(info.Stats.IntegrityFailed)
+	r.replays, r.badAuth = uint64(info.Stats.Replay)+uint64(info.Stats.ReplayWindow), uint64(info.Stats.IntegrityFailed)
 	r.larval = true
 	var key [2][]byte
 	for kind, v := range attrs(b[nl.SizeofXfrmUsersaInfo:]) {

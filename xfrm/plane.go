@@ -87,6 +87,8 @@ func New(cfg Config) (*Plane, error) {
 		cfg: cfg.withDefaults(), done: make(chan struct{}), events: make(chan esp.Event, eventQueue),
 		ike: make(chan ikeDatagram, ikeQueue), pairs: map[esp.ChildID]*pair{},
 		leftover: map[string][]Leftover{}, adopted: map[string]template{},
+		// Other addresses than those of a process before us: see idle.
+		idleTurn: uint32(time.Now().UnixMilli()),
 	}
 	if err := p.open(); err != nil {
 		p.release()

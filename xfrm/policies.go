@@ -63,7 +63,10 @@ func (p *Plane) apply(zones []zone) error {
 	for _, e := range plan {
 		t := p.template(e)
 		h, found := there[e.selector()]
-		if !found || !h.is(e, t) {
+		// What a dead daemon left idle may have asked already, and the kernel would
+		// keep silent about it.
+		stale := !p.read && e.dir == dirOut && t != nil && t.isIdle()
+		if !found || stale || !h.is(e, t) {
 			steps = append(steps, p.placing(e, t, h, found))
 		}
 		delete(there, e.selector())

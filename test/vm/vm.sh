@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs the compiled tests of test/vm in a virtual machine whose kernel has SM3 and SM4
+# (run.sh). Where that cannot be had it says SKIP and why, and succeeds.
+#
+# usage: vm.sh TEST-BINARY [ARGUMENT...]      arguments of the test binary
+# AVX=1 shows the guest's CPU with AVX2, so that the kernel's AVX drivers carry the
+# traffic: slow in an emulated machine.
+set -eu -o pipefail
+
+here=$(dirname "$(realpath "$0")")
+binary=$(realpath "$1")
+shift
+
+skip() { echo "SKIP kernel data plane: $*"; exit 0; }
+[ "$(id -u)" = 0 ] || skip 'not root'
+[ "$(uname -m)" = x86_64 ] || skip 'the virtual machine is only for x86_64'
+grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null ||
+	skip 'the virtual machine is made of packages of Debian 12; this is another system'
+command -v apt-get >/dev/null || skip 'apt-get is not installed'
+
+echo "vm: preparing the virtual machine (the first time this fetches a kernel and compiles SM3 and SM4 for it)"
+"$here/run.sh" -P || skip 'the virtual machine could not be prepared; see above'
+
+options=(-t "${LIMIT:-540}" -e YUMEN_VM=1 -C /)
+[ -z "${AVX-}" ] || options+=(-u max)
+echo "vm: booting"
+exec "$here/run.sh" "${options[@]}" -- "$binary" -test.v -test.timeout "${LIMIT:-540}s" "$@"
