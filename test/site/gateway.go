@@ -90,6 +90,7 @@ type Tunnel struct {
 		Suite   string `json:"suite"`
 		ESN     bool   `json:"esn"`
 		Encap   bool   `json:"encap"`
+		MTU     int    `json:"mtu"`
 		In      Half   `json:"in"`
 		Out     Half   `json:"out"`
 		BadAuth uint64 `json:"bad_auth"`
