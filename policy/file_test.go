@@ -104,6 +104,9 @@ func TestSizeKeysArrive(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", text, got, want)
 		}
 	}
+	if !parse(t, base).Peers[0].PathProbe || parse(t, edit(base, 11, "    path_probe: false")).Peers[0].PathProbe {
+		t.Error("path_probe is not on unless it is switched off")
+	}
 	if s := fmt.Sprint(policy.MSSAuto, policy.MSSOff, policy.MSSClamp(1300), policy.FragmentAfter); s != "auto off 1300 after" {
 		t.Errorf("the words are %s", s)
 	}

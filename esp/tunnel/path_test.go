@@ -205,6 +205,60 @@ func TestAPathLearnsShrinksAndForgets(t *testing.T) {
 	}
 }
 
+// What somebody tried holds for that pair of addresses until the next word or for
+// ten minutes, never above what else is known.
+func TestWhatWasTriedLowersAndRaisesAPath(t *testing.T) {
+	for _, path := range []esp.Path{rawPath(), udpPath(), path6(false), path6(true)} {
+		d := newDry(t)
+		us, _ := d.ends(1, path)
+		d.use(t, us, esp.State{})
+		local, remote := path.Local.Addr(), path.Remote.Addr()
+		want := func(outer int) {
+			t.Helper()
+			u, _ := d.Usage(1)
+			if x := d.snap.Load().sending("asks"); x.outer != outer || u.EffectiveMTU != esp.MaxInner(us, outer) {
+				t.Errorf("%s: outer %d, effective %d, want outer %d", remote, x.outer, u.EffectiveMTU, outer)
+			}
+		}
+		d.LearnPath(local, remote, 1400)
+		want(1400)
+		before := d.snap.Load()
+		d.pass(learnedFor - time.Second)
+		d.LearnPath(local, remote, 1400)
+		if d.snap.Load() != before {
+			t.Error("the same again made a new snapshot")
+		}
+		d.pass(learnedFor - time.Second)
+		d.learn(report{})
+		want(1400) // it was repeated
+		d.LearnPath(local, remote, 1300)
+		want(1300)
+		d.LearnPath(local, remote, 1450)
+		want(1450)
+		d.LearnPath(local.Next(), remote, 1280) // another way to the same peer
+		d.LearnPath(local, remote.Next(), 1280)
+		want(1450)
+		d.learn(report{remote: remote, mtu: 1420}) // ICMP knows better
+		want(1420)
+		d.LearnPath(local, remote, 1500)
+		want(1420)
+		d.LearnPath(local, remote, 100) // nobody has that
+		least := minimumMTU4
+		if remote.Is6() {
+			least = minimumMTU6
+		}
+		want(least)
+		d.pass(learnedFor)
+		d.learn(report{})
+		want(1500)
+		if len(d.probed) != 0 || len(d.paths) != 0 {
+			t.Errorf("%s: kept %v, %v", remote, d.probed, d.paths)
+		}
+		d.LearnPath(local, remote, 9000) // more than we send
+		want(1500)
+	}
+}
+
 func TestSegmentSizesFollowThePolicy(t *testing.T) {
 	for _, x := range []struct {
 		outer      policy.Outer

@@ -79,6 +79,46 @@ func TestASocketInUseIsNamedWithItsPort(t *testing.T) {
 	}
 }
 
+// A probe leaves whole and lets what follows it be cut.
+func TestAProbeChangesOneDatagramOnly(t *testing.T) {
+	s, err := Listen(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, b := range s.Wires() {
+		host, level, option := addrs("127.0.0.1")[0], unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
+		if b.IPv6 {
+			host, level, option = addrs("::1")[0], unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER
+		}
+		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(host, 0)))
+		if err != nil && b.IPv6 {
+			continue // no IPv6 here
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := c.LocalAddr().(*net.UDPAddr).AddrPort()
+		if err := b.Wire.(Prober).ProbeIKE(make([]byte, 1400), netip.AddrPortFrom(host, b.Port), to); err != nil {
+			t.Error(err)
+		}
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		if n, from, err := c.ReadFromUDPAddrPort(make([]byte, maxDatagram)); n != 1400 || from.Addr().Unmap() != host {
+			t.Errorf("%d bytes from %v: %v", n, from, err)
+		}
+		c.Close()
+		raw, err := b.Wire.(*socket).conn.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) {
+			if v, err := unix.GetsockoptInt(int(fd), level, option); err != nil || v != unix.IP_PMTUDISC_DONT {
+				t.Errorf("path MTU discovery is %d afterwards, %v", v, err)
+			}
+		})
+	}
+}
+
 func TestSocketsAreMarkedAndFragmentTheirAnswers(t *testing.T) {
 	var marked int
 	s, err := Listen(0, func(c syscall.RawConn) error {
