@@ -20,7 +20,7 @@ FUZZTIME ?= 3s
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(netns|site|soak|vm)|^yumen/esp/tunnel')
 
-.PHONY: help setup-demo setup-test build demo test check unit netns fuzz soak golden bench dkms dkms-check clean
+.PHONY: help setup-demo setup-test build demo test check unit netns vm vm-avx fuzz soak golden bench dkms dkms-check clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -42,12 +42,12 @@ demo: setup-demo build
 	@SUITE=$(SUITE) ENCAP=$(ENCAP) ICV=$(ICV) PLANE=$(PLANE) test/demo.sh
 
 ## make test     everything below but golden and bench
-test: setup-test check unit netns fuzz dkms-check
+test: setup-test check unit netns vm fuzz dkms-check
 	@echo "make test: all passed"
 
 ## make check    formatting, vet, tidy modules
 check:
-	@out=$$(gofmt -l cmd esp ike policy test); test -z "$$out" || { echo "gofmt -w these: $$out"; exit 1; }
+	@out=$$(gofmt -l cmd esp ike policy test xfrm); test -z "$$out" || { echo "gofmt -w these: $$out"; exit 1; }
 	$(GO) vet ./...
 	@$(GO) mod tidy -diff >/dev/null || { echo "go.mod is not tidy: run 'go mod tidy'"; exit 1; }
 
@@ -58,6 +58,18 @@ unit:
 ## make netns    real daemons and data planes in network namespaces (root)
 netns: build
 	$(GO) test -timeout 15m -p 1 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/... ./test/soak/...
+
+## make vm       the kernel data plane on a real kernel in a virtual machine (root)
+vm:
+	@mkdir -p $(BUILD)
+	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
+	@test/vm/vm.sh $(BUILD)/vm.test
+
+## make vm-avx   the same ESP by the kernel's AVX drivers, once for correctness
+vm-avx:
+	@mkdir -p $(BUILD)
+	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
+	@AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run 'Suite|AVX'
 
 ## make fuzz     every fuzz target for FUZZTIME (3s)
 fuzz:

@@ -119,3 +119,30 @@ func (p *Plane) retireNow(tunnel string) {
 	delete(p.leftover, tunnel)
 	delete(p.adopted, tunnel)
 }
+
+// hearOfLeftover follows an SA of an earlier process to its end. No engine knows it,
+// so its soft limit asks for a child as a packet would.
+func (p *Plane) hearOfLeftover(n notice) {
+	for tunnel, list := range p.leftover {
+		i := slices.IndexFunc(list, func(l Leftover) bool { return l.SPI == n.spi && l.Path.Remote.Addr() == n.dst })
+		if i < 0 {
+			continue
+		}
+		if n.kind != softened && n.kind != hardened {
+			return
+		}
+		if n.kind == hardened {
+			p.leftover[tunnel] = slices.Delete(list, i, i+1)
+			if t := p.adopted[tunnel]; t.spi == n.spi && t.dst == n.dst {
+				delete(p.adopted, tunnel)
+				if err := carryOut(p.switchTo(tunnel, t, p.sending(tunnel))); err != nil {
+					p.trouble = err // the old template has no SA either: nothing passes
+				}
+			}
+		}
+		if p.waits(tunnel) && p.latest(tunnel, 0) == nil {
+			p.emit(esp.Event{Kind: esp.Acquire, Tunnel: tunnel})
+		}
+		return
+	}
+}

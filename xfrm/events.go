@@ -43,6 +43,7 @@ func (p *Plane) hear(n notice) {
 	}
 	x, inbound := p.find(n.dst, n.spi)
 	if x == nil {
+		p.hearOfLeftover(n)
 		return
 	}
 	switch {

@@ -161,6 +161,32 @@ func TestRestartKeepsTrafficFlowing(t *testing.T) {
 	check(t, a.SetPolicy(twoTunnels(false)))
 }
 
+// What a dead daemon left is bound by its limits; then the tunnel asks for a child.
+func TestLeftoverEndsAtItsLimit(t *testing.T) {
+	w := inside(t)
+	a, b := w.open(t, false, kernel), w.open(t, true, kernel)
+	f := form{icv: 96}
+	limited := child(false, 0, 0, f)
+	limited.Limits = esp.Limits{HardPackets: 3}
+	check(t, a.Install(limited, esp.State{}))
+	check(t, a.Use(limited.ID))
+	check(t, b.Install(child(true, 0, 0, f), esp.State{}))
+	check(t, b.Use(child(true, 0, 0, f).ID))
+	check(t, a.Close())
+	a.start(t, kernel, xfrm.Config{ManageSysctl: true})
+	if got := w.exchangeWithin(w.ha, hostB4, 5, 300*time.Millisecond); got != 3 {
+		t.Errorf("%d came back, 3 are allowed", got)
+	}
+	if e := a.await(t, esp.Acquire, 5*time.Second); e.Tunnel != "t4" {
+		t.Errorf("acquire for %q", e.Tunnel)
+	}
+	for _, l := range a.dataplane.(*xfrm.Plane).Leftovers() {
+		if l.Sending {
+			t.Errorf("%08x still counts as sending", uint32(l.SPI))
+		}
+	}
+}
+
 func ip(t *testing.T, s *site.Space, args ...string) string {
 	t.Helper()
 	out, err := s.Run(append([]string{"ip"}, args...)...)
