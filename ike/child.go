@@ -47,6 +47,7 @@ type child struct {
 	gone      bool
 	heard     bool // a good packet came in
 	ends      bool // retired, and ours to delete
+	left      bool // the peer was told that it goes
 	exchange  *exchange
 	useSoon   alarm
 	soft      alarm
@@ -221,7 +222,18 @@ func (c *child) retire(after time.Duration) {
 	// When two crossed, what they replaced may at both ends first seem to be the
 	// other's to delete.
 	c.ends = after == overlap
-	c.e.clock.set(&c.overlap, at, func() { c.end(Replaced, tellPeer) })
+	c.e.clock.set(&c.overlap, at, c.leave)
+}
+
+// leave tells the peer that a replaced child goes and removes it a while later.
+// After rekeys that crossed the peer may, for a moment, see another winner and
+// send on this one: what is under way when it hears the delete still arrives.
+func (c *child) leave() {
+	c.left = true
+	if s := c.t.peer.session(); s != nil && s.state == established {
+		s.sendDelete(c.In.SPI)
+	}
+	c.e.clock.set(&c.overlap, c.e.now.Add(stragglers), func() { c.end(Replaced, quietly) })
 }
 
 // recall takes a retired child back: what replaced it is gone.
@@ -327,7 +339,7 @@ func (c *child) end(reason Reason, tell bool) {
 func (t *tunnel) replace() {
 	t.current = nil
 	for _, c := range t.children {
-		if c.up && !c.gone {
+		if c.up && !c.gone && !c.left {
 			t.current = c
 			c.recall()
 			t.e.effect(Use{Child: c.ID})
