@@ -7,6 +7,6 @@ if [ "$PLANE" = kernel ] && ! missing=$(build/demo.bin -probe 2>&1); then
 	echo "this kernel cannot: $missing"
 	echo "so the demo runs in a virtual machine (emulated, slow)"
 	mkdir -p build
-	exec test/vm/run.sh -w build -t 900 -- "${run[@]}" -bulk 1 -patience 180s
+	exec test/vm/run.sh -w build -t 900 -- sh -c 'modprobe tun; exec "$@"' sh "${run[@]}" -bulk 1 -patience 180s -sockets /run
 fi
 exec "${run[@]}"

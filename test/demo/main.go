@@ -21,9 +21,9 @@ import (
 )
 
 type options struct {
-	suite, encap, icv, plane, yumen, folder string
-	bulk                                    int // MiB of each TCP transfer
-	patience                                time.Duration
+	suite, encap, icv, plane, yumen, folder, sockets string
+	bulk                                             int // MiB of each TCP transfer
+	patience                                         time.Duration
 }
 
 func main() {
@@ -34,6 +34,7 @@ func main() {
 	flag.StringVar(&o.plane, "plane", "user", "user, kernel or auto: where packets are encrypted")
 	flag.StringVar(&o.yumen, "yumen", "build/yumen", "the binary")
 	flag.StringVar(&o.folder, "out", "build/demo", "folder for the results")
+	flag.StringVar(&o.sockets, "sockets", "", "folder for control sockets, where the results' folder can hold none")
 	flag.IntVar(&o.bulk, "bulk", 8, "MiB of each TCP transfer")
 	flag.DurationVar(&o.patience, "patience", 30*time.Second, "how long the tunnels may take to come up")
 	probe := flag.Bool("probe", false, "only say what this kernel lacks for PLANE=kernel")
@@ -141,6 +142,7 @@ func demo(w *site.World, o options) error {
 	if err != nil {
 		return err
 	}
+	t.A.Sockets, t.B.Sockets = o.sockets, o.sockets
 	if err := proveSearch(t, folder); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ type Gateway struct {
 	*Space
 	Dir     string
 	Yumen   string // path of the binary
+	Sockets string // folder of the control socket, where Dir can hold none; empty: Dir
 	process *Process
 }
 
@@ -24,11 +25,15 @@ func Subject(name string) string { return "CN=" + name + ",O=Yumen Lab,C=CN" }
 
 // Configure writes gateway.yaml and policy.yaml.
 func (g *Gateway) Configure(policy string, extra ...string) error {
+	socket := "control.sock"
+	if g.Sockets != "" {
+		socket = filepath.Join(g.Sockets, filepath.Base(g.Dir)+".sock")
+	}
 	lines := append([]string{
 		"# The bootstrap file: where everything else is.",
 		"policy: policy.yaml",
 		"state_dir: state",
-		"control_socket: control.sock",
+		"control_socket: " + socket,
 		"sign_cert: sign.crt",
 		"sign_key: sign.key",
 		"enc_cert: enc.crt",
