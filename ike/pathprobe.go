@@ -25,6 +25,7 @@ const (
 	probeGap   = time.Second      // between two tries
 	probeSoon  = 2 * time.Second  // after a session was proven or a peer moved
 	probeAgain = 30 * time.Second // after a search that came to nothing, or to something new
+	probeLossy = 2 * time.Minute  // after one that loss may have led astray
 	probeEvery = 8 * time.Minute  // data planes forget after 10 minutes (RFC 1191 6.3)
 )
 
@@ -46,7 +47,8 @@ type pathProbe struct {
 	sizes     []int // largest first; the last is taken for granted
 	good, bad int   // places in sizes: the largest that is carried, the smallest that is not; -1: none
 	sent      []sentProbe
-	proven    int // the largest size that was answered
+	proven    int  // the largest size that was answered
+	lost      bool // something that is carried was not answered at once
 
 	// Of the question under way:
 	size   int // 0: there is none
@@ -70,6 +72,7 @@ type knownPath struct {
 func (s *session) watchPath() {
 	if s.peer.entry.PathProbe && s.knows.dpd {
 		s.path = &pathProbe{s: s}
+		s.path.padded = s.path.known().mtu > 0 // in a session before
 		s.path.restart()
 	}
 }
@@ -91,11 +94,11 @@ func (p *pathProbe) later(d time.Duration) {
 // begin starts a search, if this is the session that speaks with the peer.
 func (p *pathProbe) begin() {
 	if p.s.peer.session() != p.s {
-		p.later(probeEvery)
+		p.later(probeAgain) // it may still become that one
 		return
 	}
 	p.sizes = p.candidates()
-	p.good, p.bad, p.proven, p.sent = len(p.sizes)-1, -1, 0, nil
+	p.good, p.bad, p.proven, p.lost, p.sent = len(p.sizes)-1, -1, 0, false, nil
 	if p.good == 0 {
 		p.later(probeEvery) // less than the assumed size is nothing to ask for
 		return
@@ -226,7 +229,7 @@ func (p *pathProbe) acknowledged(number uint32) {
 
 func (p *pathProbe) settle(carried bool) {
 	p.s.e.clock.stop(&p.alarm)
-	p.size = 0
+	p.size, p.lost = 0, p.lost || carried && len(p.sent)-p.from > 1
 	p.answer(carried)
 }
 
@@ -271,7 +274,11 @@ func (p *pathProbe) conclude() {
 	p.sent = nil
 	e.effect(PathMTU{Local: k.local, Remote: k.remote, MTU: k.mtu})
 	if before == k.mtu || before == 0 && p.good == 0 {
-		p.later(probeEvery)
+		wait := probeEvery
+		if p.lost && p.good > 0 {
+			wait = probeLossy
+		}
+		p.later(wait)
 		return
 	}
 	detail := fmt.Sprintf("packets of %d bytes get to the peer", k.mtu)

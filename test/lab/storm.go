@@ -28,6 +28,8 @@ type Storm struct {
 	Faulty       bool // the data plane refuses one effect in five
 	Restarts     int
 	Violent      time.Duration
+
+	spoilt bool // it was Faulty: what the plane refused to hear it hears later
 }
 
 // Calm is how long the weather is fine before a storm is judged: longer than
@@ -138,7 +140,7 @@ func (s *Storm) Rage() []string {
 	s.traffic()
 	l.Run(s.Violent)
 	l.Hook, l.KeyDelay = func(p Packet) []Packet { p.Delay = 5 * time.Millisecond; return []Packet{p} }, nil
-	s.Faulty = false
+	s.Faulty, s.spoilt = false, s.Faulty
 	l.Run(Calm)
 	wrong := s.judge()
 	if s.Short { // short lives end all the time: look until they are between two rekeys
@@ -170,6 +172,11 @@ func (s *Storm) judge() (wrong []string) {
 		}
 		if n := g.Plane.Unwiped(); n != 0 {
 			say("%s: %d keys of ended children are not wiped", g.Name, n)
+		}
+		for to, mtu := range g.Plane.Paths {
+			if mtu < 1500 && !s.spoilt {
+				say("%s: takes the path to %v for one of %d bytes", g.Name, to, mtu)
+			}
 		}
 		own, ok := g.Plane.InUse("office")
 		theirs, both := s.Lab.gateways[1-n].Plane.InUse("office")
