@@ -49,7 +49,7 @@ test: setup-test check unit netns vm fuzz dkms-check
 check:
 	@out=$$(gofmt -l cmd esp ike policy test xfrm); test -z "$$out" || { echo "gofmt -w these: $$out"; exit 1; }
 	$(GO) vet ./...
-	@$(GO) mod tidy -diff >/dev/null || { echo "go.mod is not tidy: run 'go mod tidy'"; exit 1; }
+	@out=$$($(GO) mod tidy -diff 2>/dev/null); test -z "$$out" || { echo "go.mod is not tidy: run 'go mod tidy'"; exit 1; }
 
 ## make unit     vectors, properties, transcripts, storms: no root needed
 unit:
