@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
 	"github.com/emmansun/gmsm/sm2"
@@ -33,7 +34,15 @@ func SM3(parts ...[]byte) (sum [32]byte) {
 	for _, p := range parts {
 		h.Write(p)
 	}
-	h.Sum(sum[:0])
+	return finish(h)
+}
+
+// finish returns the sum of h and leaves no other copy of it: what an interface
+// is given lies on the heap, and a sum may be a key.
+func finish(h hash.Hash) (sum [32]byte) {
+	b := h.Sum(make([]byte, 0, len(sum)))
+	copy(sum[:], b)
+	clear(b)
 	return sum
 }
 
@@ -43,8 +52,7 @@ func PRF(key []byte, parts ...[]byte) (sum [32]byte) {
 	for _, p := range parts {
 		h.Write(p)
 	}
-	h.Sum(sum[:0])
-	return sum
+	return finish(h)
 }
 
 // EncryptCBC encrypts whole blocks with SM4-CBC into a new slice. A key, IV or

@@ -197,6 +197,7 @@ func (s *Server) loop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	events := s.cfg.Plane.Events()
+	scrub()
 	s.step(ike.Tick{})
 	for {
 		s.set(timer)
@@ -255,6 +256,9 @@ func (s *Server) step(in ike.Input) {
 			}
 		}
 		queue = append(failed, queue[1:]...)
+		if len(out.Effects)+len(out.Packets) > 0 { // what is dropped uses no key
+			scrub()
+		}
 	}
 }
 
