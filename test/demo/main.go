@@ -110,6 +110,9 @@ func (o *options) policy(us, them, remote, local, far string) string {
 	} {
 		text += fmt.Sprintf("  - name: %s\n    peer: %s\n    local: %s\n    remote: %s\n    suites: [%s]\n",
 			f.name, them, f.local, f.remote, suite)
+		if us == "b" { // one negotiation makes a capture that is easy to read
+			text += "    start: respond\n"
+		}
 		if o.suite == "cbc" {
 			text += fmt.Sprintf("    icv_bits: %s\n", o.icv)
 		}
@@ -199,10 +202,14 @@ func protected(t *site.TwoSites, o options, folder string) error {
 	}
 	step("two daemons negotiate (logs in %s/{a,b}/yumen.log)", o.folder)
 	begin := time.Now()
-	for _, g := range []*site.Gateway{t.A, t.B} {
-		if err := g.Start(); err != nil {
-			return err
-		}
+	if err := t.B.Start(); err != nil {
+		return err
+	}
+	if err := t.B.WaitReady(o.patience); err != nil {
+		return err
+	}
+	if err := t.A.Start(); err != nil {
+		return err
 	}
 	for _, g := range []*site.Gateway{t.A, t.B} {
 		if err := g.WaitUp(o.patience); err != nil {

@@ -118,6 +118,16 @@ func (g *Gateway) Status() (Status, error) {
 	return st, err
 }
 
+// WaitReady waits until the daemon answers.
+func (g *Gateway) WaitReady(limit time.Duration) error {
+	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+		_, err := g.Status()
+		if err == nil || g.process.Ended() || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
 // WaitUp waits until all tunnels of the policy are up.
 func (g *Gateway) WaitUp(limit time.Duration) error {
 	last := errors.New("not asked yet")
