@@ -15,7 +15,7 @@ REKEYS ?= 10000
 LOSS   ?= 0
 
 # Seconds for each fuzz target.
-FUZZTIME ?= 3s
+FUZZTIME ?= 2s
 
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(netns|site|soak|vm)|^yumen/esp/tunnel')
@@ -57,7 +57,8 @@ unit:
 
 ## make netns    real daemons and data planes in network namespaces (root)
 netns: build
-	$(GO) test -timeout 15m -p 1 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/... ./test/soak/...
+	$(GO) test -timeout 15m -p 2 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...
+	$(GO) test -timeout 15m -count 1 ./test/soak/...
 
 ## make vm       the kernel data plane on a real kernel in a virtual machine (root)
 vm:
@@ -71,7 +72,7 @@ vm-avx:
 	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
 	@AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run 'Suite|AVX'
 
-## make fuzz     every fuzz target for FUZZTIME (3s)
+## make fuzz     every fuzz target for FUZZTIME (2s)
 fuzz:
 	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
 
