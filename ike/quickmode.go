@@ -100,27 +100,6 @@ func (s *session) startQuick(t *tunnel) {
 // udp reports whether ESP of this session travels in UDP.
 func (s *session) udp() bool { return s.nat.found() && s.local.Port() == portNAT }
 
-// covers fills in what the hashes of quick mode are made over.
-func (x *exchange) covers(rest []wire.Payload) gm.QuickHash {
-	q := x.hash
-	q.Rest = wire.AppendPayloads(nil, rest)
-	var ids [][]byte
-	for _, p := range rest {
-		switch p.Type {
-		case wire.TypeSA:
-			q.SA = p.Body
-		case wire.TypeNonce:
-			q.NonceOwn = p.Body
-		case wire.TypeID:
-			ids = append(ids, p.Body)
-		}
-	}
-	if len(ids) == 2 {
-		q.IDci, q.IDcr = ids[0], ids[1]
-	}
-	return q
-}
-
 func (x *exchange) write(hash [32]byte, rest []wire.Payload) []byte {
 	h := x.s.header(wire.QuickMode, x.id, wire.FlagEncrypted)
 	b, iv := x.s.closeBody(h, x.iv, hash, rest)
@@ -156,57 +135,6 @@ func (s *session) quickMessage(d Datagram, h wire.Header) {
 	default:
 		s.drop(UnexpectedState, "message out of turn")
 	}
-}
-
-// forms are the forms of HASH_1 and HASH_2 in use, the expected one first.
-func (s *session) forms() []policy.HashForm {
-	all := []policy.HashForm{s.quickForm, policy.HashRFC2409, policy.HashStdFull, policy.HashStdBody}
-	return slices.Compact(all)
-}
-
-// recognise finds the form that a received HASH has.
-func (s *session) recognise(got []byte, q gm.QuickHash, make func(gm.Keys, policy.HashForm, gm.QuickHash) [32]byte) bool {
-	for _, form := range s.forms() {
-		want := make(s.proven.keys, form, q)
-		if subtle.ConstantTimeCompare(want[:], got) != 1 {
-			continue
-		}
-		if form != s.quickForm {
-			s.quickForm = form
-			s.deviate(fmt.Sprintf("quick mode HASH form %v", form))
-		}
-		return true
-	}
-	return false
-}
-
-// read decrypts and arranges QM1 or QM2 and checks its HASH.
-func (x *exchange) read(d Datagram, h wire.Header) (parts, [16]byte, Reason, error) {
-	s := x.s
-	p, err := s.open(s.proven.keys, x.iv, d, h)
-	if err != nil {
-		return parts{}, x.iv, BadHash, err
-	}
-	got, err := layoutQuick.arrange(p.payloads)
-	if err != nil {
-		return parts{}, x.iv, PayloadOrder, err
-	}
-	q := x.hash
-	q.Rest, q.SA, q.NonceOwn = p.afterHash(), got.sa, got.nonce
-	if len(got.ids) == 2 {
-		q.IDci, q.IDcr = got.ids[0], got.ids[1]
-	}
-	hash := gm.Hash2
-	if x.role == Responder {
-		q.Ni, hash = got.nonce, gm.Hash1
-	}
-	if !s.recognise(got.hash, q, hash) {
-		return parts{}, x.iv, BadHash, fmt.Errorf("HASH does not verify")
-	}
-	if len(got.nonce) < 8 || len(got.nonce) > 256 {
-		return parts{}, x.iv, Malformed, fmt.Errorf("a nonce of %d bytes", len(got.nonce))
-	}
-	return got, p.last, "", nil
 }
 
 // quickOne reads QM1. Up to its HASH nothing is kept.
@@ -281,16 +209,6 @@ func (x *exchange) quickTwo(pick chosen, p parts, hash [32]byte) {
 	})
 }
 
-// idsToSend echoes the IDs; where the peer sent none, it gets those they mean.
-func (x *exchange) idsToSend(ids [][]byte) [][]byte {
-	if len(ids) == 2 {
-		return ids
-	}
-	sel := x.selector
-	return [][]byte{clientID(sel.Remote, sel.Protocol, sel.RemotePort).Append(nil),
-		clientID(sel.Local, sel.Protocol, sel.LocalPort).Append(nil)}
-}
-
 // two reads QM2, installs the child and sends QM3. ESP goes out only in the next
 // step: a peer that has not seen QM3 drops it.
 func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
@@ -338,27 +256,6 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 
 func (x *exchange) offers(id uint8) bool {
 	return slices.ContainsFunc(x.offer.Proposals[0].Transforms, func(t wire.Transform) bool { return t.ID == id })
-}
-
-// compareIDs accepts the IDs that we sent, none, or narrower ones if the peer
-// entry allows that.
-func (x *exchange) compareIDs(ids [][]byte) (Reason, error) {
-	if len(ids) == 0 {
-		return "", nil
-	}
-	got, err := x.s.selectorOf(ids, Initiator)
-	if err != nil {
-		return NoSelector, err
-	}
-	switch {
-	case got == x.selector:
-		return "", nil
-	case x.s.dialect.AllowNarrowing && got.Within(x.selector):
-		x.selector = got
-		x.s.deviate("the responder narrows selectors")
-		return "", nil
-	}
-	return Narrowed, fmt.Errorf("the peer answers with the selector %v, we offered %v (allow_narrowing is off)", got, x.selector)
 }
 
 // three reads QM3.
@@ -469,31 +366,4 @@ func (x *exchange) abandon(reason Reason, detail string) {
 	x.close()
 	t.failed(reason, detail)
 	s.nextQuick()
-}
-
-// refuseQuick answers an authentic QM1 that cannot be served.
-func (s *session) refuseQuick(n wire.NotifyType, reason Reason, t *tunnel, err error) {
-	v := s.event(Refused, reason, err.Error())
-	if t != nil {
-		v.Tunnel = t.entry.Name
-		t.note(reason, err.Error())
-	}
-	s.e.tell(v)
-	s.notify(wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoESP, SPI: make([]byte, 4), Type: n})
-}
-
-// tunnelFor finds the tunnel with exactly this selector, or, where narrowing is
-// allowed, one that holds it.
-func (p *peer) tunnelFor(sel policy.Selector, narrow bool) *tunnel {
-	for _, t := range p.e.tunnels {
-		if t.peer == p && t.entry.Selector == sel && !t.stopped {
-			return t
-		}
-	}
-	for _, t := range p.e.tunnels {
-		if narrow && t.peer == p && !t.stopped && sel.Within(t.entry.Selector) {
-			return t
-		}
-	}
-	return nil
 }

@@ -1,0 +1,66 @@
+package ike
+
+import (
+	"fmt"
+
+	"yumen/ike/wire"
+	"yumen/policy"
+)
+
+// refuseQuick answers an authentic QM1 that cannot be served.
+func (s *session) refuseQuick(n wire.NotifyType, reason Reason, t *tunnel, err error) {
+	v := s.event(Refused, reason, err.Error())
+	if t != nil {
+		v.Tunnel = t.entry.Name
+		t.note(reason, err.Error())
+	}
+	s.e.tell(v)
+	s.notify(wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoESP, SPI: make([]byte, 4), Type: n})
+}
+
+// tunnelFor finds the tunnel with exactly this selector, or, where narrowing is
+// allowed, one that holds it.
+func (p *peer) tunnelFor(sel policy.Selector, narrow bool) *tunnel {
+	for _, t := range p.e.tunnels {
+		if t.peer == p && t.entry.Selector == sel && !t.stopped {
+			return t
+		}
+	}
+	for _, t := range p.e.tunnels {
+		if narrow && t.peer == p && !t.stopped && sel.Within(t.entry.Selector) {
+			return t
+		}
+	}
+	return nil
+}
+
+// compareIDs accepts the IDs that we sent, none, or narrower ones if the peer
+// entry allows that.
+func (x *exchange) compareIDs(ids [][]byte) (Reason, error) {
+	if len(ids) == 0 {
+		return "", nil
+	}
+	got, err := x.s.selectorOf(ids, Initiator)
+	if err != nil {
+		return NoSelector, err
+	}
+	switch {
+	case got == x.selector:
+		return "", nil
+	case x.s.dialect.AllowNarrowing && got.Within(x.selector):
+		x.selector = got
+		x.s.deviate("the responder narrows selectors")
+		return "", nil
+	}
+	return Narrowed, fmt.Errorf("the peer answers with the selector %v, we offered %v (allow_narrowing is off)", got, x.selector)
+}
+
+// idsToSend echoes the IDs; where the peer sent none, it gets those they mean.
+func (x *exchange) idsToSend(ids [][]byte) [][]byte {
+	if len(ids) == 2 {
+		return ids
+	}
+	sel := x.selector
+	return [][]byte{clientID(sel.Remote, sel.Protocol, sel.RemotePort).Append(nil),
+		clientID(sel.Local, sel.Protocol, sel.LocalPort).Append(nil)}
+}
