@@ -100,7 +100,7 @@ func (s *scenario) plan() plan {
 
 // soak is the long run; short is for the test of every day.
 func soak(rekeys int, loss float64) *scenario {
-	s := &scenario{rekeys: rekeys, loss: loss, pairs: mostPairs, ikeLife: 5 * time.Minute, settle: 40 * time.Second}
+	s := &scenario{rekeys: rekeys, loss: loss, pairs: mostPairs, ikeLife: 5 * time.Minute, settle: time.Minute}
 	if loss == 0 {
 		s.softTunnels(48, 24*time.Second) // some 4 s between the limits, for a busy machine
 		s.ordered(byOne, 36, 12*time.Second)
@@ -116,7 +116,7 @@ func soak(rekeys int, loss float64) *scenario {
 }
 
 func short(rekeys int, loss float64) *scenario {
-	s := &scenario{rekeys: rekeys, loss: loss, pairs: mostPairs, limit: 3 * time.Minute, settle: 15 * time.Second}
+	s := &scenario{rekeys: rekeys, loss: loss, pairs: mostPairs, limit: 3 * time.Minute, settle: time.Minute}
 	if loss == 0 {
 		s.softTunnels(16, 9*time.Second)
 		s.ordered(byOne, 18, 8*time.Second)
