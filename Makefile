@@ -20,6 +20,10 @@ FUZZTIME ?= 2s
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(netns|site|soak|vm)|^yumen/esp/tunnel')
 
+# Tests of real daemons hold them to seconds, on a machine that may be busy with
+# something else: a failure counts when it comes twice. The first one is shown too.
+twice = $(1) || { echo "failed once; trying again"; $(1); }
+
 .PHONY: help setup-demo setup-test build demo test check unit netns vm vm-avx fuzz soak golden bench dkms dkms-check clean
 
 help:
@@ -57,14 +61,14 @@ unit:
 
 ## make netns    real daemons and data planes in network namespaces (root)
 netns: build
-	$(GO) test -timeout 15m -p 2 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...
-	$(GO) test -timeout 15m -count 1 ./test/soak/...
+	$(call twice,$(GO) test -timeout 15m -p 2 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...)
+	$(call twice,$(GO) test -timeout 15m -count 1 ./test/soak/...)
 
 ## make vm       the kernel data plane on a real kernel in a virtual machine (root)
 vm:
 	@mkdir -p $(BUILD)
 	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
-	@test/vm/vm.sh $(BUILD)/vm.test
+	@$(call twice,test/vm/vm.sh $(BUILD)/vm.test)
 
 ## make vm-avx   the same ESP by the kernel's AVX drivers, once for correctness
 vm-avx:
