@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every fuzz target of the tree for FUZZTIME.
 set -eu
-time=${FUZZTIME:-3s}
+time=${FUZZTIME:-10000x}
 grep -rl --include='*_test.go' '^func Fuzz' cmd esp ike policy test | sort | while read -r file; do
 	folder=./$(dirname "$file")
 	sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file" | while read -r target; do
