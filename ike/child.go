@@ -38,7 +38,6 @@ type child struct {
 	e         *Engine
 	t         *tunnel
 	ours      bool // we started its quick mode
-	nonce     []byte
 	started   time.Time
 	installed time.Time
 	upAt      time.Time
@@ -155,6 +154,7 @@ func (c *child) use() {
 	up.Took = e.now.Sub(c.started)
 	e.tell(up)
 	t.settle(c)
+	t.resume()
 }
 
 func (c *child) event(kind EventKind, reason Reason, detail string) Event {
@@ -235,6 +235,7 @@ func (c *child) end(reason Reason, tell bool) {
 	default:
 		t.ensure()
 	}
+	t.resume()
 }
 
 // replace makes the newest child that is up the current one.

@@ -46,6 +46,10 @@ type exchange struct {
 // enqueue starts a quick mode for t, one at a time on each session: an error
 // notification does not say which one it is about.
 func (s *session) enqueue(t *tunnel) {
+	if t.incoming() {
+		t.held = true
+		return
+	}
 	if s.quick != nil {
 		if !slices.Contains(s.queue, t) {
 			s.queue = append(s.queue, t)
@@ -63,7 +67,7 @@ func (s *session) nextQuick() {
 		s.queue = s.queue[1:]
 		t.queued = false
 		if !t.stopped && t.quick == nil {
-			s.startQuick(t)
+			s.enqueue(t)
 		}
 	}
 }
@@ -79,7 +83,6 @@ func (s *session) startQuick(t *tunnel) {
 	x.iv = gm.PhaseTwoIV(s.lastBlock, x.id)
 	x.offer = phaseTwoOffer(t.entry, s.dialect, s.udp(), x.spi)
 	x.hash.MsgID, x.hash.Ni = x.id, e.random(16)
-	x.child.nonce = x.hash.Ni
 	s.quick, t.quick = x, x
 	s.exchanges[x.id] = x
 	sel := x.selector
@@ -179,6 +182,11 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 		s.refuseQuick(wire.NoProposalChosen, NoSuite, t, err)
 		return
 	}
+	if t.yields(p.nonce) {
+		delete(s.used, x.id) // a repetition is served once ours is over
+		s.drop(Crossed, "ours has the lower nonce")
+		return
+	}
 	s.note(pick.x.deviations(), nil)
 	x.tunnel, x.selector = t, offered
 	x.quickTwo(pick, p, gm.SM3(d.Data))
@@ -188,7 +196,7 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 func (x *exchange) quickTwo(pick chosen, p parts, hash [32]byte) {
 	s, e := x.s, x.s.e
 	e.lastChild++
-	x.child = &child{e: e, t: x.tunnel, started: e.now, nonce: x.hash.Ni, exchange: x}
+	x.child = &child{e: e, t: x.tunnel, started: e.now, exchange: x}
 	x.child.ID = e.lastChild
 	x.spi = e.reserveSPI(x.child.ID)
 	x.hash.Nr = e.random(16)

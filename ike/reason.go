@@ -41,6 +41,7 @@ const (
 	// Phase 2.
 	NoSelector    Reason = "no-selector"
 	NoSuite       Reason = "no-suite"
+	Crossed       Reason = "crossed" // both ends began a quick mode for one tunnel
 	Narrowed      Reason = "narrowed"
 	InstallFailed Reason = "install-failed"
 

@@ -2,36 +2,68 @@ package ike
 
 import (
 	"bytes"
+	"slices"
 	"time"
 )
 
+// yields reports whether a quick mode of the peer gives way to one of ours that is
+// under way for t. Both ends know both nonces as soon as they see that their quick
+// modes crossed, so both see the same one win: the one with the lower nonce. The
+// other is neither answered nor completed.
+func (t *tunnel) yields(theirs []byte) bool {
+	ours := t.quick
+	if ours == nil || !ours.s.knows.yumen {
+		return false
+	}
+	if bytes.Compare(ours.hash.Ni, theirs) < 0 {
+		return true
+	}
+	ours.close()
+	t.held = true
+	ours.s.nextQuick()
+	return false
+}
+
+// incoming reports whether the peer's quick mode for t is open: it was answered
+// and is not proven. Until then none of ours begins, so that of any two quick
+// modes that both ends complete, both ends saw the same one begin first.
+func (t *tunnel) incoming() bool {
+	return slices.ContainsFunc(t.children, func(c *child) bool {
+		return !c.up && c.exchange != nil && c.exchange.role == Responder
+	})
+}
+
+// resume starts what waited for the peer's quick mode, if it is still needed.
+func (t *tunnel) resume() {
+	if t.held && !t.incoming() {
+		t.held = false
+		t.ensure()
+		if s := t.peer.session(); s != nil {
+			t.follow(s)
+		}
+	}
+}
+
 // settle decides which child t sends on now that c is up, and which of the
-// others go. The end that started a child deletes it, or what it replaced:
-//
-//   - what was up before its quick mode began is replaced;
-//   - of two that crossed, the one whose QM1 nonce is the lower stays.
-//
-// Whichever way the two ends see the order, they never delete both.
+// others go: the one that began last stays, and the end that started it deletes
+// what it replaced. Other implementations complete both of two that crossed;
+// then both stay until one expires, and the newest that was proven is used.
 func (t *tunnel) settle(c *child) {
 	e := t.e
 	yumen := c.exchange != nil && c.exchange.s.knows.yumen
 	winner := c
 	for _, o := range t.children {
-		if o == c || !o.up || o.gone {
+		if o == c || !o.up || o.gone || o.left {
 			continue
 		}
-		crossed := c.ours != o.ours && c.started.Before(o.upAt)
+		crossed := !yumen && c.ours != o.ours && c.started.Before(o.upAt)
 		switch {
-		case !crossed && c.ours:
-			o.retire(overlap)
-		case !crossed: // the other end deletes it, unless it never does or its delete is lost
-			o.retire(3 * overlap)
-		case !yumen:
-		case bytes.Compare(c.nonce, o.nonce) > 0:
+		case crossed:
+		case o.ID > winner.ID: // c was proven late
+			winner.retire(o.patience())
 			winner = o
-			c.retire(c.patience())
 		default:
-			o.retire(o.patience())
+			o.retire(winner.patience())
 		}
 	}
 	if t.current != winner {
@@ -41,8 +73,8 @@ func (t *tunnel) settle(c *child) {
 	t.hasten()
 }
 
-// patience is how long a child that lost a crossing stays: the end that started
-// it deletes it, and the other only when that did not happen.
+// patience is how long what c replaced stays: the end that started c deletes it,
+// the other only when that did not happen.
 func (c *child) patience() time.Duration {
 	if c.ours {
 		return overlap
@@ -57,15 +89,12 @@ func (c *child) retire(after time.Duration) {
 	if c.overlap.pending() && !at.Before(c.overlap.at) {
 		return
 	}
-	// When two crossed, what they replaced may at both ends first seem to be the
-	// other's to delete.
 	c.ends = after == overlap
 	c.e.clock.set(&c.overlap, at, c.leave)
 }
 
-// leave tells the peer that a replaced child goes and removes it a while later.
-// After rekeys that crossed the peer may, for a moment, see another winner and
-// send on this one: what is under way when it hears the delete still arrives.
+// leave tells the peer that a replaced child goes and removes it a while later:
+// what the peer still sent on it may be under way when it hears of the delete.
 func (c *child) leave() {
 	c.left = true
 	if s := c.t.peer.session(); s != nil && s.state == established {

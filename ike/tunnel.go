@@ -18,6 +18,7 @@ type tunnel struct {
 	stopped  bool // the operator took it down
 	quick    *exchange
 	queued   bool
+	held     bool // a quick mode of ours waits for the peer's
 	current  *child
 	children []*child // newest first
 	failures int
