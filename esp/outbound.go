@@ -35,7 +35,7 @@ type Outbound struct {
 }
 
 // NewOutbound makes the sending half of c, going on after st. It reads
-// c.Out.Keymat and does not keep it. SM4-CBC reads 16 bytes from random, now and
+// c.Out.Keymat and does not keep it. CBC reads 16 bytes from random, now and
 // never again; SM4-GCM reads nothing. Errors: a suite, ICV length, SPI or keymat
 // that does not exist, or random failed.
 func NewOutbound(c Child, st State, random io.Reader) (*Outbound, error) {
@@ -43,7 +43,7 @@ func NewOutbound(c Child, st State, random io.Reader) (*Outbound, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbound SA %08x: %w", uint32(c.Out.SPI), err)
 	}
-	if c.Suite == policy.SM4CBCHMACSM3 {
+	if c.Suite != policy.SM4GCM128 {
 		if k.iv, err = newIVStream(random); err != nil {
 			return nil, fmt.Errorf("outbound SA %08x: %w", uint32(c.Out.SPI), err)
 		}

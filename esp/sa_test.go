@@ -20,8 +20,11 @@ type variant struct {
 
 func (v variant) String() string {
 	name := fmt.Sprintf("CBC-%d", v.icvBits)
-	if v.suite == policy.SM4GCM128 {
+	switch v.suite {
+	case policy.SM4GCM128:
 		name = "GCM"
+	case policy.AESCBCHMACSHA256:
+		name = "AES"
 	}
 	return fmt.Sprintf("%s esn=%v v6=%v", name, v.esn, v.v6)
 }
@@ -29,7 +32,7 @@ func (v variant) String() string {
 func variants() (all []variant) {
 	for _, v := range []variant{
 		{suite: policy.SM4CBCHMACSM3, icvBits: 96}, {suite: policy.SM4CBCHMACSM3, icvBits: 128},
-		{suite: policy.SM4CBCHMACSM3, icvBits: 256}, {suite: policy.SM4GCM128},
+		{suite: policy.SM4CBCHMACSM3, icvBits: 256}, {suite: policy.SM4GCM128}, {suite: policy.AESCBCHMACSHA256},
 	} {
 		for i := range 4 {
 			v.esn, v.v6 = i&1 != 0, i&2 != 0

@@ -11,7 +11,8 @@ import (
 )
 
 // knownAnswer is one packet of which every byte is known: the keys, IVs and inner
-// packet of the worked example, whose keys are published and protect nothing.
+// packet of the worked example, whose keys are published and protect nothing. The
+// one of AES was made from them by OpenSSL.
 type knownAnswer struct {
 	name   string
 	suite  policy.Suite
@@ -33,6 +34,9 @@ func knownAnswers() []knownAnswer {
 		{"SM4-GCM", policy.SM4GCM128, "b0b1b2b3b4b5b6b7",
 			"c713ad0600000001b0b1b2b3b4b5b6b7e4e33c188cf7c61d1721960d8204098a" +
 				"58b18d80e44128d9f847d7dca3dfbf7e15d85d498ab06d9906a1add4552da9bf"},
+		{"AES-CBC with HMAC-SHA-256", policy.AESCBCHMACSHA256, "c0c1c2c3c4c5c6c7c8c9cacbcccdcecf",
+			"c713ad0600000001c0c1c2c3c4c5c6c7c8c9cacbcccdcecf467b715d91a0777f6bf1b07e1e4184d4" +
+				"f87b49d73434c277d7dc61fdbd248ea2a43c88d6ddc58a83ef0e71ccc2cdf81d"},
 	}
 }
 

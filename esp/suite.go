@@ -1,7 +1,9 @@
 package esp
 
 import (
+	"crypto/aes"
 	"crypto/cipher"
+	"crypto/sha256"
 	"fmt"
 	"io"
 
@@ -32,6 +34,8 @@ func KeymatLen(s policy.Suite) int {
 		return keyLen + macKeyLen
 	case policy.SM4GCM128:
 		return keyLen + saltLen
+	case policy.AESCBCHMACSHA256:
+		return keyLen + sha256.Size
 	}
 	return 0
 }
@@ -49,6 +53,8 @@ func shapeOf(s policy.Suite, icvBits int) (shape, error) {
 		return shape{}, fmt.Errorf("ICV of %d bits: HMAC-SM3 takes 96, 128 or 256", icvBits)
 	case policy.SM4GCM128:
 		return shape{iv: gcmIVLen, icv: gcmTagLen, align: gcmAlign}, nil
+	case policy.AESCBCHMACSHA256: // RFC 3602 3, RFC 4868 2.3: its ICV has 128 bits
+		return shape{iv: aes.BlockSize, icv: sha256.Size / 2, align: aes.BlockSize}, nil
 	}
 	return shape{}, fmt.Errorf("suite %d does not exist", s)
 }
@@ -66,7 +72,11 @@ func newKeys(c Child, h Half) (*keys, error) {
 	if h.SPI < 256 {
 		return nil, fmt.Errorf("SPI %d is reserved (RFC 4303 2.1)", h.SPI)
 	}
-	block, err := sm4.NewCipher(mat[:keyLen])
+	newBlock, newHash := sm4.NewCipher, sm3.New
+	if c.Suite == policy.AESCBCHMACSHA256 {
+		newBlock, newHash = aes.NewCipher, sha256.New
+	}
+	block, err := newBlock(mat[:keyLen])
 	if err != nil {
 		return nil, fmt.Errorf("cipher key: %w", err)
 	}
@@ -77,14 +87,14 @@ func newKeys(c Child, h Half) (*keys, error) {
 		k.iv = sequenceIV{}
 		return k, err
 	}
-	zero := make([]byte, sm4.BlockSize)
+	zero := make([]byte, block.BlockSize())
 	enc, okEnc := cipher.NewCBCEncrypter(block, zero).(cbcMode)
 	dec, okDec := cipher.NewCBCDecrypter(block, zero).(cbcMode)
 	if !okEnc || !okDec {
-		return nil, fmt.Errorf("the SM4-CBC implementation cannot take a new IV")
+		return nil, fmt.Errorf("the CBC implementation cannot take a new IV")
 	}
 	k.enc, k.dec = enc, dec
-	k.mac, err = newMAC(sm3.New(), mat[keyLen:])
+	k.mac, err = newMAC(newHash(), mat[keyLen:])
 	return k, err
 }
 
@@ -92,7 +102,7 @@ func newKeys(c Child, h Half) (*keys, error) {
 // for each SA.
 func newIVStream(random io.Reader) (*ivStream, error) {
 	if random == nil {
-		return nil, fmt.Errorf("SM4-CBC needs a source of randomness for its IVs")
+		return nil, fmt.Errorf("CBC needs a source of randomness for its IVs")
 	}
 	key := make([]byte, keyLen)
 	defer clear(key)

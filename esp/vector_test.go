@@ -22,6 +22,10 @@ const (
 	exampleICV = "ec5893b31aadbba14c4a37402c05d693e6eef6399b7339c66e3edd57d7396d30"
 	exampleGCM = "c713ad0600000001b0b1b2b3b4b5b6b7e4e33c188cf7c61d1721960d8204098a" +
 		"58b18d80e44128d9f847d7dca3dfbf7e15d85d498ab06d9906a1add4552da9bf"
+	// Not of the example: the same keys and packet by AES-CBC and HMAC-SHA-256 of
+	// OpenSSL.
+	exampleAES = "c713ad0600000001c0c1c2c3c4c5c6c7c8c9cacbcccdcecf467b715d91a0777f6bf1b07e1e4184d4" +
+		"f87b49d73434c277d7dc61fdbd248ea2a43c88d6ddc58a83ef0e71ccc2cdf81d"
 )
 
 func unhex(s string) []byte {
@@ -58,6 +62,7 @@ func TestWorkedExampleIsReproducedByteForByte(t *testing.T) {
 		{"CBC, ICV 128", policy.SM4CBCHMACSM3, 128, "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf", exampleCBC + exampleICV[:32]},
 		{"CBC, ICV 256", policy.SM4CBCHMACSM3, 256, "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf", exampleCBC + exampleICV},
 		{"GCM", policy.SM4GCM128, 0, "b0b1b2b3b4b5b6b7", exampleGCM},
+		{"AES", policy.AESCBCHMACSHA256, 0, "c0c1c2c3c4c5c6c7c8c9cacbcccdcecf", exampleAES},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			c := exampleChild(v.suite, v.icvBits)
@@ -135,7 +140,8 @@ func TestHMACMatchesTheShangMiDraft(t *testing.T) {
 }
 
 func TestKeymatIsCutFromTheLeft(t *testing.T) {
-	if KeymatLen(policy.SM4CBCHMACSM3) != 48 || KeymatLen(policy.SM4GCM128) != 20 || KeymatLen(policy.NoSuite) != 0 {
+	if KeymatLen(policy.SM4CBCHMACSM3) != 48 || KeymatLen(policy.SM4GCM128) != 20 || KeymatLen(policy.NoSuite) != 0 ||
+		KeymatLen(policy.AESCBCHMACSHA256) != 48 {
 		t.Fatal("lengths of KEYMAT")
 	}
 	for _, s := range []policy.Suite{policy.SM4CBCHMACSM3, policy.SM4GCM128} {
@@ -204,7 +210,7 @@ func TestSelfTestRefusesEveryFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	var names []string
-	if err := SelfTest(func(name string, _ []byte) { names = append(names, name) }); err != nil || len(names) != 4 {
+	if err := SelfTest(func(name string, _ []byte) { names = append(names, name) }); err != nil || len(names) != 6 {
 		t.Fatal(err, names)
 	}
 	for _, fault := range names {

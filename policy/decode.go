@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ func (r *reader) policy(root *node) *Policy {
 	peers := newNames()
 	for i, n := range o.need("peers", "list at least one peer").list() {
 		path := fmt.Sprintf("peers[%d]", i)
-		p.Peers = append(p.Peers, r.peer(n, path, peers))
+		p.Peers = append(p.Peers, r.peer(n, path, peers, p.Peers))
 	}
 	tunnels := newNames()
 	for i, n := range o.need("tunnels", "list at least one tunnel").list() {
@@ -117,12 +118,15 @@ func (r *reader) tunnel(n *node, path string, p *Policy, seen names) Tunnel {
 		by.fault("peer %q is not defined; name one of peers", t.Peer)
 	}
 	t.Selector = o.selector()
-	o.suites(&t.Suites)
+	o.suites(&t.Suites, suitesOf(peer))
 	icv := o.get("icv_bits")
 	if s, ok := icv.word(); ok && s != "96" && s != "128" && s != "256" {
 		icv.fault("%q is not one of 96, 128, 256", s)
 	} else if ok {
 		_, _ = fmt.Sscan(s, &t.ICVBits)
+		if slices.Contains(t.Suites, AESCBCHMACSHA256) && t.ICVBits != 128 {
+			icv.fault("%s: HMAC-SHA-256 has 128 (RFC 4868); remove it", s)
+		}
 	}
 	o.get("esn").bool(&t.ESN)
 	start := o.get("start")
@@ -164,9 +168,11 @@ func (f field) mss(dst *MSSClamp) {
 	}
 }
 
-func (o *object) suites(dst *[]Suite) {
+// suites reads the suites of a tunnel, of those that its peer may have.
+func (o *object) suites(dst *[]Suite, may []Suite) {
 	f := o.get("suites")
 	if !f.given() {
+		*dst = may[:1:1]
 		return
 	}
 	var out []Suite
@@ -176,7 +182,7 @@ func (o *object) suites(dst *[]Suite) {
 			continue
 		}
 		var s Suite
-		choose(one, &s, SM4CBCHMACSM3, SM4GCM128)
+		choose(one, &s, may...)
 		for _, have := range out {
 			if s == have {
 				one.fault("%s is given twice; keep one", s)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func (r *reader) peer(n *node, path string, seen names) Peer {
+func (r *reader) peer(n *node, path string, seen names, before []Peer) Peer {
 	o := r.object(n, path)
 	p, _ := defaults()
 	o.need("name", "give the peer a name").unique(&p.Name, seen)
@@ -16,9 +16,13 @@ func (r *reader) peer(n *node, path string, seen names) Peer {
 	if p.Local.Addr.IsValid() && p.Remote.Addr.IsValid() && p.Local.Addr.Is4() != p.Remote.Addr.Is4() {
 		local.fault("%s and the peer's %s are of different families; use one", p.Local.Addr, p.Remote.Addr)
 	}
-	o.need("ca", "name the file of the one trust anchor").text(&p.CA)
-	o.get("crl").text(&p.CRL)
-	o.identity(&p.Identity)
+	if plain := o.preShared(&p.PreShared); plain {
+		o.oneAnywhere(p, before)
+	} else {
+		o.need("ca", "name the file of the one trust anchor").text(&p.CA)
+		o.get("crl").text(&p.CRL)
+		o.identity(&p.Identity)
+	}
 	encap := o.get("encap")
 	choose(encap, &p.Encap, EncapAuto, EncapForce, EncapOff)
 	o.lifetime("ike_lifetime", &p.IKELifetime, MaxIKELifetime)

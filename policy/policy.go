@@ -48,6 +48,7 @@ type Peer struct {
 	// (payload 132) where the peer announces it too (ike_fragmentation).
 	Fragmentation bool
 	Dialect       Dialect
+	PreShared     PreShared // of a peer that is not GB/T 36968; zero otherwise
 }
 
 // Remote is where a peer is. Exactly one of Addr, FQDN and Any is set.
@@ -96,6 +97,9 @@ const (
 	NoSuite       Suite = iota // never negotiated
 	SM4CBCHMACSM3              // SM4-CBC with HMAC-SM3 (protocol.md 8.1)
 	SM4GCM128                  // SM4-GCM, 16-byte ICV (2023 edition, protocol.md 8.3)
+	// AESCBCHMACSHA256 is AES-128-CBC with HMAC-SHA-256-128 (RFC 3602, RFC 4868): of
+	// ProfileRFC2409 only.
+	AESCBCHMACSHA256
 )
 
 // StartMode says who starts a tunnel and when.

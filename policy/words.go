@@ -31,7 +31,9 @@ func word(kind string, v uint8, list ...string) string {
 	return fmt.Sprintf("%s(%d)", kind, v)
 }
 
-func (s Suite) String() string { return word("suite", uint8(s), "none", "sm4cbc-hmacsm3", "sm4gcm128") }
+func (s Suite) String() string {
+	return word("suite", uint8(s), "none", "sm4cbc-hmacsm3", "sm4gcm128", "aes128cbc-hmacsha256")
+}
 
 // Describe is the suite as engineers write it, with the ICV length of HMAC-SM3 in
 // bits: ESP:SM4_CBC/HMAC_SM3_96, ESP:SM4_GCM_128.
@@ -41,6 +43,8 @@ func (s Suite) Describe(icvBits int) string {
 		return fmt.Sprintf("ESP:SM4_CBC/HMAC_SM3_%d", icvBits)
 	case SM4GCM128:
 		return "ESP:SM4_GCM_128"
+	case AESCBCHMACSHA256:
+		return "ESP:AES_CBC_128/HMAC_SHA2_256_128"
 	}
 	return "ESP:none"
 }

@@ -100,9 +100,14 @@ func suiteSupported(s policy.Suite) error {
 		return nil
 	case policy.SM4GCM128:
 		return ErrNoGCM
+	case policy.AESCBCHMACSHA256:
+		return ErrNotGM
 	}
 	return fmt.Errorf("suite %d does not exist", s)
 }
+
+// ErrNotGM says that this plane carries suites of the standard only.
+var ErrNotGM = errors.New("the suite is not GB/T 36968: use the userspace plane")
 
 // ErrNoGCM says that no kernel carries SM4-GCM.
 var ErrNoGCM = errors.New("no kernel has SM4-GCM in XFRM: use the userspace plane")

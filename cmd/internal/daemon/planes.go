@@ -67,6 +67,8 @@ func kernelUnfit(p *policy.Policy) error {
 		switch {
 		case slices.Contains(t.Suites, policy.SM4GCM128):
 			return fmt.Errorf("tunnel %s: %w", t.Name, xfrm.ErrNoGCM)
+		case slices.Contains(t.Suites, policy.AESCBCHMACSHA256):
+			return fmt.Errorf("tunnel %s: %w", t.Name, xfrm.ErrNotGM)
 		case t.Outer.DSCP > 0 || t.Outer.DF == policy.DFSet:
 			return fmt.Errorf("tunnel %s: the kernel cannot set a fixed DSCP or DF", t.Name)
 		}
