@@ -68,6 +68,10 @@ func (r *reader) policy(root *node) *Policy {
 		p.source.rules = append(p.source.rules, n.line)
 		p.Rules = append(p.Rules, r.rule(n, fmt.Sprintf("rules[%d]", i), p, rules))
 	}
+	for i, n := range o.get("management").list() {
+		p.source.management = append(p.source.management, n.line)
+		p.Management = append(p.Management, r.management(n, fmt.Sprintf("management[%d]", i)))
+	}
 	o.done()
 	return p
 }
@@ -283,7 +287,7 @@ func (r *reader) rule(n *node, path string, p *Policy, seen names) Rule {
 	choose(action, &out.Action, Protect, Bypass, Drop)
 	out.Selector = o.selector()
 	priority := 0
-	o.get("priority").int(&priority, 1, 1_000_000)
+	o.get("priority").int(&priority, 1, mostPriority)
 	out.Priority = priority
 	by := o.get("tunnel")
 	by.text(&out.Tunnel)

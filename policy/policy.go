@@ -15,6 +15,9 @@ type Policy struct {
 	Peers   []Peer   // unique by Name
 	Tunnels []Tunnel // unique by Name; one tunnel is one quick mode selector pair
 	Rules   []Rule   // explicit rules; each tunnel adds an implied Protect rule
+	// Management is traffic of the operators, which stays in clear whatever rules
+	// and tunnels say (management).
+	Management []Selector
 
 	source source // where it was read; zero for a policy built in code
 }
@@ -22,8 +25,8 @@ type Policy struct {
 // source remembers the lines of a policy file, for errors found later than the
 // reading. It stays out of Tunnel and Rule so that a moved line is no change.
 type source struct {
-	file           string
-	tunnels, rules []int // line of each entry
+	file                       string
+	tunnels, rules, management []int // line of each entry
 }
 
 // Peer is one remote gateway.

@@ -40,7 +40,15 @@ type entry struct {
 	path     string
 }
 
-// Compile orders the rules of p and builds the lookup. Order: the higher
+// Management stands above every rule that a file can give.
+const (
+	mostPriority       = 1_000_000
+	managementPriority = mostPriority + 1
+	managementName     = "management"
+)
+
+// Compile orders the rules of p and builds the lookup. Management comes first;
+// then, in this order: the higher
 // Priority; then the smaller Remote; then the smaller Local; then a given
 // protocol before any; then more given ports. Two rules equal in all of these
 // that share a packet are an error, because nothing else could decide.
@@ -123,6 +131,10 @@ func (p *Policy) entries() ([]entry, Errors) {
 			e.tunnel, e.via = t, r.Tunnel
 		}
 		out, errs = p.admit(out, errs, e)
+	}
+	for i, m := range p.Management {
+		out, errs = p.admit(out, errs, entry{Selector: m, action: Bypass, tunnel: -1, priority: managementPriority,
+			name: managementName, line: at(p.source.management, i), path: fmt.Sprintf("management[%d]", i)})
 	}
 	slices.SortStableFunc(out, func(a, b entry) int {
 		return cmp.Or(a.rank(b), a.place(b))

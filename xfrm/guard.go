@@ -99,6 +99,7 @@ type surroundings struct {
 	connected []netip.Prefix // subnets of our links
 	ifID      uint32         // policies of tunnels belong to this XFRM interface; 0: to all traffic
 	device    int            // its index
+	bare      bool           // no gateway runs: blocks take the place of templates
 }
 
 // planGuard is every policy, best first, each selector once.
@@ -128,7 +129,9 @@ type guardPlan struct {
 }
 
 func (g *guardPlan) protect(z zone) {
-	g.both(z, protect)
+	if !g.around.bare {
+		g.both(z, protect)
+	}
 	wide := z
 	wide.protocol, wide.localPort, wide.remotePort = 0, 0, 0
 	g.both(wide, tunnelBlock)

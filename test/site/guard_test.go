@@ -36,7 +36,9 @@ func TestNothingInnerIsSeenOutsideWhateverBecomesOfTheDaemon(t *testing.T) {
 
 	quietly("guard set, no daemon", func() {
 		for _, g := range []*site.Gateway{s.A, s.B} {
-			_, err := g.Command("guard", "set")
+			_, err := g.Command("guard", "compile")
+			s.need(err)
+			_, err = g.Command("guard", "set")
 			s.need(err)
 		}
 	})

@@ -71,6 +71,21 @@ func Socket(file, flag string) string {
 	return standard("control_socket")
 }
 
+// StateDir is the state folder for a command that needs nothing else and must work
+// when the configuration is broken: of the environment, of the file where that can
+// be read, or the default. Not sure: the file is there and cannot be understood, so
+// it may name another folder.
+func StateDir(file string) (dir string, sure bool) {
+	if env := os.Getenv(envPrefix + "STATE_DIR"); env != "" {
+		return env, true
+	}
+	c, err := Load(file, nil)
+	if err != nil {
+		return standard("state_dir"), false
+	}
+	return c.StateDir, true
+}
+
 func standard(key string) string {
 	all := settings()
 	return all[slices.IndexFunc(all, func(s setting) bool { return s.key == key })].standard

@@ -89,6 +89,9 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	g := &gateway{log: log, metrics: newMetrics(), started: time.Now()}
 	g.plan.Store(p)
 	g.metrics.from(p.Policy)
+	if err := saveGuard(p.Config, p.Policy); err != nil {
+		return nil, nil, err
+	}
 	name, why, err := choosePlane(p.Config, p.Policy)
 	if err != nil {
 		return nil, nil, err

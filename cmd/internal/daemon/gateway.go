@@ -144,8 +144,11 @@ func (g *gateway) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := g.server.Reload(ctx, p.engineConfig(), g.metrics.timed(p.keys)); err != nil {
+	if err := saveGuard(p.Config, p.Policy); err != nil {
 		return err
+	}
+	if err := g.server.Reload(ctx, p.engineConfig(), g.metrics.timed(p.keys)); err != nil {
+		return errors.Join(err, saveGuard(old.Config, old.Policy))
 	}
 	g.metrics.from(p.Policy)
 	g.plan.Store(p)

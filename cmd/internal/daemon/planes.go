@@ -106,28 +106,3 @@ func guarded(x plane, p *policy.Policy, removeOther func() error) (plane, error)
 	}
 	return x, nil
 }
-
-// RemoveGuard takes away what a gateway of this configuration leaves behind so
-// that protected traffic is dropped, whichever plane it ran.
-func RemoveGuard(cfg *config.Config) error {
-	return errors.Join(tunnel.RemoveGuard(planeConfig(cfg)), xfrm.RemoveGuard())
-}
-
-// SetGuard puts the guard of a policy in place without a gateway, for the time
-// before one starts: what is protected is dropped. Keys are not needed.
-func SetGuard(cfg *config.Config) error {
-	p, err := policy.Load(cfg.Policy)
-	if err != nil {
-		return err
-	}
-	name, _, err := choosePlane(cfg, p)
-	if err != nil {
-		return err
-	}
-	x, err := openPlane(name, cfg, p)
-	if err != nil {
-		return fmt.Errorf("data plane: %w", err)
-	}
-	// Closing a plane leaves its guard.
-	return x.Close()
-}

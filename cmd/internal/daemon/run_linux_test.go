@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/cmd/internal/control"
+	"yumen/cmd/internal/guard"
 )
 
 const inside = "YUMEN_TEST_INSIDE"
@@ -155,14 +157,32 @@ func TestTheGuardStandsWithoutAGatewayUntilItIsRemoved(t *testing.T) {
 		return
 	}
 	f := newFolder(t)
-	f.must(SetGuard(f.config()))
+	cfg := f.config()
+	f.must(CompileGuard(cfg))
+	f.write("policy.yaml", "site: [\n") // from here on nobody reads it
+	g, err := guard.Load(filepath.Join(cfg.StateDir, guard.FileName))
+	f.must(err)
+	f.must(g.Set())
 	if routes := command(t, "ip", "route", "show", "table", "4950"); !strings.Contains(routes, "blackhole 10.2.0.0/16") {
 		t.Errorf("routes: %s", routes)
 	}
 	if links := command(t, "ip", "-br", "link"); strings.Contains(links, "yumen0") {
 		t.Errorf("the TUN device stayed: %s", links)
 	}
-	f.must(RemoveGuard(f.config()))
+	policies := command(t, "ip", "xfrm", "policy")
+	for _, dir := range []string{"out", "fwd", "in"} {
+		if strings.Count(policies, "dir "+dir+" action block") != 1 {
+			t.Errorf("nothing blocks %s:\n%s", dir, policies)
+		}
+	}
+	f.must(g.Set()) // again: nothing changes
+	if again := command(t, "ip", "xfrm", "policy"); len(again) != len(policies) {
+		t.Errorf("set twice:\n%s\nonce:\n%s", again, policies)
+	}
+	f.must(g.Remove())
+	if left := command(t, "ip", "xfrm", "policy"); left != "" {
+		t.Errorf("policies stay: %s", left)
+	}
 	if routes, _ := exec.Command("ip", "route", "show", "table", "4950").CombinedOutput(); strings.Contains(string(routes), "blackhole") {
 		t.Errorf("routes: %s", routes)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"yumen/cmd/internal/atomicfile"
 )
 
 const (
@@ -41,35 +43,12 @@ func openState(dir string) error {
 	return nil
 }
 
-// writeAtomic replaces a file so that a reader, or the next start after a power
-// cut, finds the old content or the new and nothing between.
-func writeAtomic(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
 // saveTime remembers that it was now, unless a later moment is remembered.
 func saveTime(dir string, now time.Time) error {
 	if lastTime(dir).After(now) {
 		return nil
 	}
-	return writeAtomic(filepath.Join(dir, timeFile), []byte(now.UTC().Format(time.RFC3339)+"\n"))
+	return atomicfile.Write(filepath.Join(dir, timeFile), []byte(now.UTC().Format(time.RFC3339)+"\n"))
 }
 
 // lastTime is the last moment that a gateway with this state knew of; zero when

@@ -1,0 +1,72 @@
+package xfrm
+
+import (
+	"errors"
+	"fmt"
+
+	"yumen/policy"
+)
+
+// SetGuard drops what rules protect, without a plane: block policies in our band
+// take the place of everything of ours. rules are in order of precedence, as those
+// of policy.SPD. It is for the time before a gateway runs, in the calling thread's
+// namespace, and needs CAP_NET_ADMIN. A kernel without XFRM: no error, nothing done.
+//
+// Where SAs of an earlier process still live (carrying), their policies stand and
+// guard; they are left as they are.
+func SetGuard(rules []policy.Rule) (carrying bool, err error) {
+	c, err := openConn()
+	if errors.Is(err, errNoXFRM) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	states, err := c.ours(false)
+	if err != nil {
+		return false, fmt.Errorf("list SAs: %w", err)
+	}
+	have, err := c.policies()
+	if err != nil {
+		return false, fmt.Errorf("list ipsec policies: %w (CAP_NET_ADMIN is needed)", err)
+	}
+	for _, h := range have {
+		if len(states) > 0 && h.template != nil {
+			return true, nil
+		}
+	}
+	h, err := openHost()
+	if err != nil {
+		return false, err
+	}
+	defer h.route.Close()
+	connected, err := h.connected()
+	if err != nil {
+		return false, err
+	}
+	return false, c.block(planGuard(zonesOf(rules), surroundings{connected: connected, bare: true}), have)
+}
+
+// block makes our band what the plan says, which has no templates: new policies
+// first, then old ones go.
+func (c *conn) block(plan []entry, have []placed) error {
+	there := make(map[selector]placed, len(have))
+	for _, h := range have {
+		there[h.selector] = h
+	}
+	for _, e := range plan {
+		if h, found := there[e.selector()]; !found || !h.is(e, nil) {
+			if err := c.setPolicy(e, nil); err != nil {
+				return fmt.Errorf("set policy %s to %s: %w", e.src, e.dst, err)
+			}
+		}
+		delete(there, e.selector())
+	}
+	for _, h := range there {
+		if err := c.deletePolicy(h); err != nil {
+			return fmt.Errorf("remove old policy %s to %s: %w", h.src, h.dst, err)
+		}
+	}
+	return nil
+}
