@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"yumen/esp"
+	"yumen/ike/gm"
 	"yumen/ike/wire"
 	"yumen/policy/trust"
 )
@@ -29,6 +29,7 @@ type Engine struct {
 	dials    map[wire.Cookie]*dial
 	sessions map[pairKey]*session
 	halfOpen halfOpens
+	door     *Door
 	children map[esp.ChildID]*child
 	ops      map[uint64]*op
 	spis     map[esp.SPI]esp.ChildID // our inbound SPIs in use or reserved
@@ -47,12 +48,15 @@ type Engine struct {
 // pairKey names a session by both cookies.
 type pairKey struct{ i, r wire.Cookie }
 
-// firstKey names a responder's session by the M1 that made it. Another M1 under
-// the same cookie makes another session: which one is forged is not known yet.
-type firstKey struct {
-	i      wire.Cookie
-	remote netip.AddrPort
-	hash   [8]byte // the first of SM3 over it: enough to tell forgeries apart
+// firstKey names a responder's session by the M1 that made it and where it came
+// from: half of SM3 over both. Another M1 under the same cookie makes another
+// session: which one is forged is not known yet.
+type firstKey [16]byte
+
+func firstKeyOf(d Datagram) firstKey {
+	from := d.Remote.Addr().As16()
+	sum := gm.SM3(from[:], []byte{byte(d.Remote.Port() >> 8), byte(d.Remote.Port())}, d.Data)
+	return firstKey(sum[:16])
 }
 
 // op is a private-key operation under way. done is called at most once.
@@ -67,6 +71,7 @@ func NewEngine(cfg Config) (*Engine, error) {
 	e := &Engine{
 		dials:    map[wire.Cookie]*dial{},
 		sessions: map[pairKey]*session{},
+		door:     newDoor(),
 		halfOpen: halfOpens{byFirst: map[firstKey]*halfOpen{}, byPair: map[pairKey]*halfOpen{}},
 		children: map[esp.ChildID]*child{},
 		ops:      map[uint64]*op{},
@@ -78,6 +83,10 @@ func NewEngine(cfg Config) (*Engine, error) {
 	e.configure(cfg)
 	return e, nil
 }
+
+// Door is what readers of sockets ask before they queue a datagram. It stays the
+// same for the life of the engine.
+func (e *Engine) Door() *Door { return e.door }
 
 func (c Config) check() error {
 	switch {

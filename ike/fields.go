@@ -59,6 +59,10 @@ func (s *session) fields(d Datagram) {
 		return
 	}
 	if x.peer, x.pair = s.peer, s.pair; s.role == Responder {
+		if !e.door.third(e.now, d.Remote.Addr()) {
+			s.drop(RateLimited, "messages 3 of one source, and of all that are unknown, are limited")
+			return
+		}
 		var reason Reason
 		if x.peer, x.pair, reason, err = e.identify(d, x.p.certs); err != nil {
 			s.badCerts++
@@ -66,7 +70,7 @@ func (s *session) fields(d Datagram) {
 			return
 		}
 		from := sender{x.pair.Sign.Fingerprint, d.Remote.Addr()}
-		if !e.gate.fields(from, s.first != nil && s.first.known, e.now) {
+		if !e.gate.fields(from, e.now) {
 			s.drop(RateLimited, "too many messages 3 under this certificate")
 			return
 		}

@@ -15,8 +15,8 @@ type halfOpen struct {
 	key           pairKey
 	local, remote netip.AddrPort
 	created       time.Time
-	lastAnswer    time.Time
-	hash          [8]byte // of M1, see firstKey
+	lastAnswer    time.Duration // after created
+	first         firstKey
 	saI           []byte
 	peer          *peer    // the first candidate: how we answer
 	session       *session // made by M3
@@ -40,8 +40,6 @@ type halfOpens struct {
 	expiry   alarm
 }
 
-func (h *halfOpen) first() firstKey { return firstKey{h.key.i, h.remote, h.hash} }
-
 func class(known bool) int {
 	if known {
 		return 1
@@ -63,7 +61,8 @@ func (e *Engine) admit(h *halfOpen) {
 	h.slot = int32(len(*list))
 	*list = append(*list, h)
 	o.byPair[h.key] = h
-	o.byFirst[h.first()] = h
+	e.tellSession(h.key)
+	o.byFirst[h.first] = h
 	o.oldest = append(o.oldest, h)
 	if !o.expiry.pending() {
 		e.clock.set(&o.expiry, h.created.Add(halfOpenLife), e.expireHalfOpen)
@@ -122,7 +121,8 @@ func (e *Engine) forget(h *halfOpen) {
 		o.promoted[class(h.known)]--
 	}
 	delete(o.byPair, h.key)
-	delete(o.byFirst, h.first())
+	e.tellSession(h.key)
+	delete(o.byFirst, h.first)
 }
 
 // expireHalfOpen forgets what M3 never came for.
@@ -198,11 +198,11 @@ func (e *Engine) repeated(h *halfOpen, d Datagram) {
 		v.Detail = "not answered: not the last message"
 	case h.answers >= maxAnswers:
 		v.Detail = "not answered: too many"
-	case e.now.Sub(h.lastAnswer) < answerGap:
+	case e.now.Sub(h.created)-h.lastAnswer < answerGap:
 		v.Detail = "not answered: too soon"
 	default:
 		h.answers++
-		h.lastAnswer = e.now
+		h.lastAnswer = e.now.Sub(h.created)
 		e.send(Datagram{Local: d.Local, Remote: d.Remote, Data: h.second(e)})
 	}
 	e.tell(v)
@@ -230,6 +230,7 @@ func (e *Engine) promote(h *halfOpen, d Datagram, x wire.Header) {
 	s.receive(d, x)
 	if s.pending == 0 && len(s.claims) == 0 && s.pieces.number == 0 {
 		delete(e.sessions, h.key)
+		e.tellSession(h.key)
 		s.state = ended
 		return
 	}

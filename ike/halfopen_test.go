@@ -14,7 +14,7 @@ import (
 // openings are a bare engine and n entries for it, each from an address of its
 // own (or all from one).
 func openings(n int, known, oneSource bool) (*Engine, []*halfOpen) {
-	e := &Engine{cfg: Config{Rand: rand.NewChaCha8([32]byte{1})}, now: time.Unix(1_800_000_000, 0)}
+	e := &Engine{cfg: Config{Rand: rand.NewChaCha8([32]byte{1})}, door: newDoor(), now: time.Unix(1_800_000_000, 0)}
 	e.halfOpen = halfOpens{byFirst: map[firstKey]*halfOpen{}, byPair: map[pairKey]*halfOpen{}}
 	offer := phaseOneOffer(policy.Peer{IKELifetime: 24 * time.Hour}).Append(nil)
 	p := &peer{e: e}
@@ -24,7 +24,7 @@ func openings(n int, known, oneSource bool) (*Engine, []*halfOpen) {
 		if oneSource {
 			a = netip.AddrFrom4([4]byte{10, 0, 0, 1})
 		}
-		hs[i] = &halfOpen{key: pairKey{wire.Cookie{byte(i), byte(i >> 8), 1}, e.newCookie()},
+		hs[i] = &halfOpen{key: pairKey{wire.Cookie{byte(i), byte(i >> 8), 1}, e.newCookie()}, first: firstKey{byte(i), byte(i >> 8)},
 			remote: netip.AddrPortFrom(a, 500), created: e.now, saI: append([]byte(nil), offer...), peer: p, known: known}
 	}
 	return e, hs
@@ -98,7 +98,7 @@ func TestUnknownSourcesDoNotPushOutConfiguredOnes(t *testing.T) {
 	}
 	_, flood := openings(5000, false, false)
 	for _, h := range flood {
-		h.key.r = e.newCookie()
+		h.key.r, h.first[15] = e.newCookie(), 1
 		h.remote = netip.AddrPortFrom(h.remote.Addr(), 501)
 		e.admit(h)
 	}

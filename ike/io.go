@@ -20,6 +20,9 @@ type Datagram struct {
 	// Probe: to be sent whole, with DF set in IPv4, however small the path is
 	// believed to be, or not at all.
 	Probe bool
+	// Door is what Engine.Door said of a datagram that was received. Unasked: the
+	// engine asks when it takes it.
+	Door Verdict
 }
 
 // Start asks for a tunnel to be up, whatever its start mode (operator's "up").

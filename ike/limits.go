@@ -25,10 +25,8 @@ const (
 // gate rates what unproven sources can make us do and send.
 type gate struct {
 	notices  bucket // unprotected notifications
-	answers  bucket // M2 to unknown sources
 	spis     bucket // deletes for unknown SPIs
 	strays   bucket // events about unknown cookies
-	unknown  bucket // M3 of unknown sources
 	claims   bucket // events about sessions that nobody has proven
 	bySender map[sender]*bucket
 }
@@ -65,14 +63,9 @@ func (g *gate) stray(now time.Time) bool      { return g.strays.take(now, 10, 20
 // a flood would cost more than the flood, and fill the disk with it.
 func (g *gate) claim(now time.Time) bool { return g.claims.take(now, 10, 100) }
 
-func (g *gate) answer(now time.Time) bool { return g.answers.take(now, 100, 200) }
-
-// fields limits the private-key operations that M3s cost: by certificate and
-// source, and for all unknown sources together.
-func (g *gate) fields(x sender, known bool, now time.Time) bool {
-	if !known && !g.unknown.take(now, 50, 100) {
-		return false
-	}
+// fields limits the private-key operations that M3s cost by certificate and
+// source; the door limits them by source.
+func (g *gate) fields(x sender, now time.Time) bool {
 	b := g.bySender[x]
 	if b == nil {
 		if len(g.bySender) >= maxSenders || g.bySender == nil {

@@ -26,9 +26,8 @@ import (
 
 // first answers M1 with M2.
 func (e *Engine) first(d Datagram, h wire.Header) {
-	sum := gm.SM3(d.Data)
-	hash := [8]byte(sum[:8])
-	if o := e.halfOpen.byFirst[firstKey{h.Initiator, d.Remote, hash}]; o != nil {
+	key := firstKeyOf(d)
+	if o := e.halfOpen.byFirst[key]; o != nil {
 		e.repeated(o, d)
 		return
 	}
@@ -39,12 +38,6 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 	}
 	if e.dials[h.Initiator] != nil {
 		e.stray(d, h, UnexpectedState, "our own message came back")
-		return
-	}
-	// Before anything is read: a flood must cost less than the traffic it rides on,
-	// and forged addresses must not make us send much to whoever has them.
-	if known && !candidates[0].firsts.take(e.now, 100, 200) || !known && !e.gate.answer(e.now) {
-		e.stray(d, h, RateLimited, "answers to one peer's address, and to all unknown sources, are limited")
 		return
 	}
 	m, err := wire.Parse(d.Data)
@@ -67,7 +60,7 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		return
 	}
 	o := &halfOpen{key: pairKey{h.Initiator, e.newCookie()}, local: d.Local, remote: d.Remote, created: e.now,
-		lastAnswer: e.now, hash: hash, saI: slices.Clone(p.sa), peer: candidates[0], version: h.Version,
+		first: key, saI: slices.Clone(p.sa), peer: candidates[0], version: h.Version,
 		knows: readVendors(p.vendors), known: known}
 	e.admit(o)
 	if e.gate.claim(e.now) {
@@ -236,5 +229,6 @@ func (s *session) note(deviations []string, skipped []wire.PayloadType) {
 func (e *Engine) newSession(role Role, key pairKey, d Datagram) *session {
 	s := &session{e: e, role: role, cki: key.i, ckr: key.r, local: d.Local, remote: d.Remote, created: e.now, begun: e.now}
 	e.sessions[key] = s
+	e.tellSession(key)
 	return s
 }

@@ -38,7 +38,6 @@ type peer struct {
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
 	path     knownPath
-	firsts   bucket // M1 that come from where the peer is
 }
 
 // dial is one attempt to reach a peer: M1 and the sessions that answers to it
@@ -120,6 +119,7 @@ func (e *Engine) resolved(in Resolved) {
 	}
 	if p.entry.Remote.FQDN != "" {
 		p.addrs = in.Remote
+		e.tellPlaces()
 	}
 	p.begin(in.Local, in.Remote[p.failures%len(in.Remote)])
 }
@@ -136,6 +136,7 @@ func (p *peer) begin(local, remote netip.Addr) {
 	d.saI = d.offer.Append(nil)
 	p.dial = d
 	e.dials[d.cki] = d
+	e.door.expect(d.cki, true)
 	m := wire.Message{
 		Header:   wire.Header{Initiator: d.cki, Version: d.version, Exchange: wire.MainMode},
 		Payloads: append([]wire.Payload{{Type: wire.TypeSA, Body: d.saI}}, vendorIDs(p.entry)...),
@@ -184,6 +185,7 @@ func (d *dial) close() {
 	e := d.peer.e
 	e.quiet(&d.resend)
 	delete(e.dials, d.cki)
+	e.door.expect(d.cki, false)
 	if d.peer.dial == d {
 		d.peer.dial = nil
 	}
@@ -359,4 +361,21 @@ func (e *Engine) candidates(local, remote netip.Addr) (found []*peer, known bool
 		return append(found, anywhere...), true
 	}
 	return anywhere, false
+}
+
+// tellPlaces tells the door where configured peers are.
+func (e *Engine) tellPlaces() {
+	var addrs []netip.Addr
+	for _, p := range e.peers {
+		if a := p.entry.Remote.Addr; a.IsValid() {
+			addrs = append(addrs, a)
+		}
+		addrs = append(addrs, p.addrs...)
+	}
+	e.door.settle(addrs)
+}
+
+// tellSession tells the door whether a session stands, or waits for its M3.
+func (e *Engine) tellSession(key pairKey) {
+	e.door.keep(key, e.sessions[key] != nil || e.halfOpen.byPair[key] != nil)
 }

@@ -223,6 +223,10 @@ func (e *Engine) receive(d Datagram) {
 		e.stray(d, h, Malformed, err.Error())
 		return
 	}
+	if d.Door == Turned || d.Door == Unasked && e.door.Ask(e.now, d.Data, d.Remote) != Admitted {
+		e.stray(d, h, RateLimited, "what one source, and all together, may ask for without a session is limited")
+		return
+	}
 	s := e.sessions[pairKey{h.Initiator, h.Responder}]
 	if !e.versionSuits(d, h, s) {
 		return

@@ -231,6 +231,7 @@ func (s *session) end() {
 	e := s.e
 	s.state = ended
 	delete(e.sessions, s.key())
+	e.tellSession(s.key())
 	s.openDone()
 	e.quiet(&s.resend)
 	e.clock.stop(&s.life)

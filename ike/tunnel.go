@@ -272,6 +272,7 @@ func (e *Engine) configure(cfg Config) {
 		p.verifier = cfg.Verifiers[entry.Name]
 		e.peers = append(e.peers, p)
 	}
+	e.tellPlaces()
 	for _, entry := range cfg.Policy.Tunnels {
 		t := &tunnel{e: e, entry: entry, peer: e.peerNamed(entry.Peer)}
 		for _, o := range tunnels {

@@ -87,6 +87,7 @@ type Config struct {
 	Keys   PrivateKeys
 	Policy *policy.Policy // of the engine: says where its peers are
 
+	Door        *ike.Door       // of the engine: asked before a datagram is queued; nil: the engine asks
 	Tell        func(ike.Event) // called by the owner of the engine: must not block; nil: nobody listens
 	Resolver    Resolver        // nil: the system's
 	Queue       int             // datagrams that may wait; 0: 1024
@@ -99,6 +100,7 @@ type Config struct {
 // Counters count what the engine never sees.
 type Counters struct {
 	Received     uint64 // datagrams handed to the engine's queue
+	Refused      uint64 // datagrams that the door of the engine refused
 	QueueDropped uint64 // datagrams dropped because the queue was full
 	ReadFailed   uint64 // failed reads of a wire
 	SendFailed   uint64 // datagrams that could not be sent
@@ -120,7 +122,7 @@ type Server struct {
 	running   context.Context   // of Run; ends look-ups
 	done      chan struct{}     // closed when the loop has ended
 
-	received, queueDropped, readFailed, sendFailed atomic.Uint64
+	received, refused, queueDropped, readFailed, sendFailed atomic.Uint64
 }
 
 // ErrStopped says that the server has stopped.
@@ -156,7 +158,7 @@ func New(cfg Config) (*Server, error) {
 
 // Counters returns a reading; it may be called from anywhere at any time.
 func (s *Server) Counters() Counters {
-	return Counters{s.received.Load(), s.queueDropped.Load(), s.readFailed.Load(), s.sendFailed.Load()}
+	return Counters{s.received.Load(), s.refused.Load(), s.queueDropped.Load(), s.readFailed.Load(), s.sendFailed.Load()}
 }
 
 // Run gives the engine its first Tick and serves it until ctx ends; then it lets

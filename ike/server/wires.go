@@ -37,13 +37,29 @@ func (s *Server) read(w Bound) {
 		case n == 0:
 			continue
 		}
+		verdict := s.ask(buf[:n], remote)
+		if verdict == ike.Shut {
+			continue
+		}
 		select {
-		case s.datagrams <- ike.Datagram{Local: local, Remote: remote, Data: append([]byte(nil), buf[:n]...)}:
+		case s.datagrams <- ike.Datagram{Local: local, Remote: remote, Data: append([]byte(nil), buf[:n]...), Door: verdict}:
 			s.received.Add(1)
 		default:
 			s.queueDropped.Add(1)
 		}
 	}
+}
+
+// ask asks the door whether a datagram is worth being copied and queued.
+func (s *Server) ask(data []byte, remote netip.AddrPort) ike.Verdict {
+	if s.cfg.Door == nil {
+		return ike.Unasked
+	}
+	v := s.cfg.Door.Ask(time.Now(), data, remote)
+	if v != ike.Admitted {
+		s.refused.Add(1)
+	}
+	return v
 }
 
 // send sends packets by the wires of their local ports. What cannot be sent is

@@ -21,9 +21,9 @@ import (
 	"yumen/test/soak/forwarder"
 )
 
-// siege is gateways a, b and c around a router, and an attacker there too. b
-// knows the addresses of a and c, and takes a further peer from anywhere, so that
-// it has to consider every source.
+// siege is gateways a, b, c and d around a router, and an attacker there too. b
+// knows the addresses of a and c, and takes d from anywhere, so that it has to
+// consider every source.
 type siege struct {
 	star     *site.Star
 	attacker *site.Space
@@ -46,18 +46,18 @@ func newSiege(t testing.TB, w *site.World, dir string) *siege {
 			}
 		}
 	}
-	for _, name := range []string{"a", "b", "c"} {
+	for _, name := range []string{"a", "b", "c", "d"} {
 		must(os.MkdirAll(filepath.Join(dir, name), 0o755))
 	}
-	star, err := site.NewStar(w, yumen, dir, "a", "b", "c")
+	star, err := site.NewStar(w, yumen, dir, "a", "b", "c", "d")
 	must(err)
 	s := &siege{star: star}
 	s.attacker, err = w.Space("x", false)
 	must(err)
 	must(w.Link(s.attacker, "out", []string{attackerAddr + "/24"}, star.Router, "to-x", []string{"198.18.9.1/24"}),
 		s.attacker.Route("default via 198.18.9.1"))
-	a, b, c := star.Places[0], star.Places[1], star.Places[2]
-	must(site.Issue(yumen, dir, a.Gateway, b.Gateway, c.Gateway))
+	a, b, c, d := star.Places[0], star.Places[1], star.Places[2], star.Places[3]
+	must(site.Issue(yumen, dir, a.Gateway, b.Gateway, c.Gateway, d.Gateway))
 	entry := func(name, remote string) string {
 		return fmt.Sprintf("  - {name: %s, remote: %q, ca: ca.crt, subject: %q}\n", name, remote, site.Subject(name))
 	}
@@ -67,9 +67,10 @@ func newSiege(t testing.TB, w *site.World, dir string) *siege {
 	must(
 		a.Gateway.Configure("site: a\npeers:\n"+entry("b", b.Gate4)+"tunnels:\n"+tunnel("ab", "b", a.Net4, b.Net4, "")),
 		b.Gateway.Configure("site: b\npeers:\n"+entry("a", a.Gate4)+entry("c", c.Gate4)+
-			entry("d", "any")+"tunnels:\n"+tunnel("db", "d", b.Net4, "10.9.0.0/24", ", start: respond")+
+			entry("d", "any")+"tunnels:\n"+tunnel("db", "d", b.Net4, d.Net4, ", start: respond")+
 			tunnel("ab", "a", b.Net4, a.Net4, ", start: respond")+tunnel("cb", "c", b.Net4, c.Net4, ", start: respond")),
 		c.Gateway.Configure("site: c\npeers:\n"+entry("b", b.Gate4)+"tunnels:\n"+tunnel("cb", "b", c.Net4, b.Net4, "")),
+		d.Gateway.Configure("site: d\npeers:\n"+entry("b", b.Gate4)+"tunnels:\n"+tunnel("db", "b", d.Net4, b.Net4, "")),
 	)
 	record := s.record(t)
 	must(b.Gateway.Start(), a.Gateway.Start(), a.Gateway.WaitUp(20*time.Second))
@@ -240,10 +241,10 @@ func resident(pid int) (int, error) {
 // the collector leaves lying between two runs.
 const mostGrowth = 96
 
-func TestUnderAFloodTunnelsLiveAndANewPeerGetsIn(t *testing.T) {
+func TestUnderAFloodTunnelsLiveAndNewPeersGetIn(t *testing.T) {
 	w, dir := newWorld(t)
 	s := newSiege(t, w, dir)
-	a, b, c := s.star.Places[0], s.star.Places[1], s.star.Places[2]
+	a, b, c, d := s.star.Places[0], s.star.Places[1], s.star.Places[2], s.star.Places[3]
 	before, err := resident(b.Gateway.Daemon().Pid())
 	need(t, err)
 	stop := s.flood(t, false)
@@ -276,19 +277,23 @@ func TestUnderAFloodTunnelsLiveAndANewPeerGetsIn(t *testing.T) {
 		}
 		return errors.New("still the old child")
 	})
-	need(t, c.Gateway.Start())
-	in := time.Now()
-	need(t, c.Gateway.WaitUp(90*time.Second))
-	joined := time.Since(in)
-	eventually(t, "traffic of the new peer", 20*time.Second, func() error { return s.star.Flow(2, 1, false).Talk("udp", 4242, 2*time.Second) })
+	join := func(place int, g *site.Gateway) time.Duration {
+		need(t, g.Start())
+		in := time.Now()
+		need(t, g.WaitUp(30*time.Second))
+		joined := time.Since(in)
+		eventually(t, "traffic of a new peer", 20*time.Second, func() error { return s.star.Flow(place, 1, false).Talk("udp", 4242, 2*time.Second) })
+		return joined.Round(10 * time.Millisecond)
+	}
+	known, unknown := join(2, c.Gateway), join(3, d.Gateway)
 
 	after, err := resident(b.Gateway.Daemon().Pid())
 	need(t, err)
 	sent := stop()
 	st, err = b.Gateway.Status()
 	need(t, err)
-	t.Logf("%d packets in %v; %d of 20 passed; rekeyed after %v; the new peer was in after %v; %d MiB before, %d MiB after; %d half open",
-		sent, time.Since(begin).Round(time.Second), passed, rekeyed.Round(10*time.Millisecond), joined.Round(10*time.Millisecond), before, after, st.HalfOpen)
+	t.Logf("%d packets in %v; %d of 20 passed; rekeyed after %v; a new peer of a known address was in after %v, of an unknown one after %v; %d MiB before, %d MiB after; %d half open",
+		sent, time.Since(begin).Round(time.Second), passed, rekeyed.Round(10*time.Millisecond), known, unknown, before, after, st.HalfOpen)
 	if after > before+mostGrowth {
 		t.Errorf("memory grew from %d to %d MiB", before, after)
 	}

@@ -113,6 +113,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	g.server, err = server.New(server.Config{
 		Engine: p.engine, Plane: g.plane, Keys: g.metrics.timed(p.keys), Policy: p.Policy, KeyDeadline: p.Config.KeyDeadline,
 		Wires:    append(sockets.Wires(), server.Bound{Wire: natWire{g.plane}, Port: p.Config.NATPort}),
+		Door:     p.engine.Door(),
 		Tell:     g.tell,
 		Resolver: server.SystemResolver(bypass(p.Config.Mark)),
 	})
