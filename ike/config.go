@@ -7,6 +7,12 @@ import (
 	"yumen/policy/trust"
 )
 
+// PeerFiles are certificates that the entry of a peer names, as DER.
+type PeerFiles struct {
+	Sign, Enc []byte   // of the peer, for one that does not send them; both or neither
+	Chain     [][]byte // intermediates of ours that are sent to it
+}
+
 // Config is what an engine works from. It is not changed by the engine and must
 // not be changed by the caller; replace it with Reload.
 type Config struct {
@@ -15,6 +21,8 @@ type Config struct {
 	Own trust.Pair
 	// Verifiers holds one verifier for each peer of the policy, by name.
 	Verifiers map[string]*trust.Verifier
+	// Files holds, by name of the peer, what its entry names besides the anchor.
+	Files map[string]PeerFiles
 	// Rand is the source of cookies, nonces, Sk, SPIs, message IDs and jitter.
 	Rand io.Reader
 	// PathMTU is the largest packet outside that we would send, in bytes, headers

@@ -81,9 +81,12 @@ func (s *session) inform(ps ...wire.Payload) {
 // informational is a protected informational message of those payloads.
 func (s *session) informational(ps ...wire.Payload) []byte {
 	id := s.newMessageID()
+	h, iv := s.header(wire.Informational, id, wire.FlagEncrypted), gm.PhaseTwoIV(s.lastBlock, id)
+	if s.dialect.DPDFirst && isDPD(ps[0]) {
+		return s.hashLast(h, iv, ps)
+	}
 	hash := gm.Protected(s.proven.keys, id, wire.AppendPayloads(nil, ps))
-	b, _ := s.closeBody(s.header(wire.Informational, id, wire.FlagEncrypted),
-		gm.PhaseTwoIV(s.lastBlock, id), hash, ps)
+	b, _ := s.closeBody(h, iv, hash, ps)
 	return b
 }
 
@@ -103,6 +106,9 @@ func (s *session) protectedNotice(d Datagram, h wire.Header) {
 		return
 	}
 	ps, err := s.authentic(s.proven.keys, gm.PhaseTwoIV(s.lastBlock, h.MessageID), d, h)
+	if err == nil && !s.mannerOfDPD(ps[0], h) {
+		err = fmt.Errorf("dead peer detection of another form (accept: exact)")
+	}
 	if err != nil {
 		s.drop(BadHash, err.Error())
 		return

@@ -3,9 +3,11 @@ package ike
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"yumen/ike/gm"
 	"yumen/ike/wire"
+	"yumen/policy"
 	"yumen/policy/secret"
 	"yumen/policy/trust"
 )
@@ -21,6 +23,7 @@ type fieldsMessage struct {
 	hash [32]byte
 	peer *peer
 	pair *trust.Pair
+	form policy.SKEncoding // of the envelope
 }
 
 // fields takes M3 (responder) or M4 (initiator) up to the envelope. What is
@@ -54,7 +57,7 @@ func (s *session) fields(d Datagram) {
 	if s.role == Initiator {
 		want = layoutM4
 	}
-	if x.p, err = want.arrange(m.Payloads); err != nil {
+	if x.p, err = want.arrangeMain(m.Payloads, s.role == Responder && e.knowsCerts(d)); err != nil {
 		s.drop(PayloadOrder, err.Error())
 		return
 	}
@@ -94,7 +97,14 @@ func (e *Engine) identify(d Datagram, c certificates) (*peer, *trust.Pair, Reaso
 	candidates, _ := e.candidates(d.Local.Addr(), d.Remote.Addr())
 	reason, first := UnknownPeer, fmt.Errorf("no peer entry allows this address")
 	for i, p := range candidates {
-		pair, err := e.verify(p, c)
+		whole, err := p.withKnown(c)
+		if err != nil {
+			if i == 0 {
+				reason, first = PayloadOrder, fmt.Errorf("peer %s: %w", p.entry.Name, err)
+			}
+			continue
+		}
+		pair, err := e.verify(p, whole)
 		if err == nil {
 			return p, pair, "", nil
 		}
@@ -103,6 +113,13 @@ func (e *Engine) identify(d Datagram, c certificates) (*peer, *trust.Pair, Reaso
 		}
 	}
 	return nil, nil, reason, first
+}
+
+// knowsCerts reports whether a peer that may speak from there needs not send its
+// certificates.
+func (e *Engine) knowsCerts(d Datagram) bool {
+	candidates, _ := e.candidates(d.Local.Addr(), d.Remote.Addr())
+	return slices.ContainsFunc(candidates, func(p *peer) bool { return e.cfg.Files[p.entry.Name].Sign != nil })
 }
 
 // opened goes on once the envelope was opened or was not. From here on every
@@ -120,7 +137,8 @@ func (s *session) opened(x fieldsMessage, in PrivateDone) {
 		sk.Wipe()
 		sk, reason = secret.Take(e.random(16)), BadEnvelope
 	}
-	theirs, why := e.read(s, x, sk)
+	x.form = in.Form
+	theirs, accent, why := e.read(s, x, sk)
 	if reason == "" {
 		reason = why
 	}
@@ -137,23 +155,23 @@ func (s *session) opened(x fieldsMessage, in PrivateDone) {
 		return
 	}
 	theirs.sk = sk
-	c := &claim{peer: x.peer, pair: x.pair, theirs: theirs}
+	c := &claim{peer: x.peer, pair: x.pair, theirs: theirs, accent: accent, dialect: s.dialect}
+	s.compare(x.peer.entry.Dialect, accent)
 	if s.role == Initiator {
 		c.ours = s.own
 		s.fifth(c, x)
 		return
 	}
-	dialect := x.peer.entry.Dialect
-	s.dialect = dialect
-	c.ours = e.newHalf(dialect)
-	s.sign(c.ours, func(sig []byte) { s.fourth(c, x, sig) })
+	c.dialect = inKind(x.peer.entry, accent)
+	c.ours = e.newHalf(s.ownID(c.dialect))
+	s.sign(c.ours, c.dialect, func(sig []byte) { s.fourth(c, x, sig) })
 }
 
 // read finds the reading of nonce and ID that the signature confirms. A reading
 // that verifies ends the search: that tells an observer only what the message
 // that follows tells him. A message that does not verify always costs the same
 // number of verifications.
-func (e *Engine) read(s *session, x fieldsMessage, sk secret.Secret) (half, Reason) {
+func (e *Engine) read(s *session, x fieldsMessage, sk secret.Secret) (half, policy.Dialect, Reason) {
 	dialect := x.peer.entry.Dialect
 	found := gm.OpenFields(sk.Bytes(), x.p.nonce, x.p.ids[0], dialect.ZeroPad)
 	reason := BadSignature
@@ -178,12 +196,14 @@ func (e *Engine) read(s *session, x fieldsMessage, sk secret.Secret) (half, Reas
 			reason = BadID
 			continue
 		}
-		if noByte {
-			s.deviate("signature leaves the certificate's encoding byte out")
+		accent := x.accentOf(f, noByte, s.offered.heard(dialect))
+		if dialect.Exact && len(accent.Against(dialect)) > 0 {
+			reason = Deviates
+			continue
 		}
-		return half{nonce: secret.New(f.Nonce), id: f.ID}, ""
+		return half{nonce: secret.New(f.Nonce), id: f.ID}, accent, ""
 	}
-	return half{}, reason
+	return half{}, dialect, reason
 }
 
 // checkID compares the ID with the verified certificates.
@@ -201,6 +221,9 @@ func (x fieldsMessage) checkID(body []byte) error {
 	}
 	if name := x.peer.entry.Remote.FQDN; name != "" && id.Type == wire.IDFQDN && string(id.Data) == name {
 		return nil // the name that the peer entry binds to these certificates
+	}
+	if isConfigured(id, x.peer.entry) {
+		return nil
 	}
 	return x.pair.MatchID(uint8(id.Type), id.Data, bound)
 }
@@ -229,7 +252,7 @@ func (s *session) fourth(c *claim, x fieldsMessage, sig []byte) {
 		return
 	}
 	s.derive(c)
-	encap := c.peer.entry.Encap
+	encap := encapOf(c.peer.entry, c.dialect)
 	c.nat = s.detectNAT(x.p.natd, x.d, encap)
 	ps = append(ps, wire.Payload{Type: wire.TypeSig, Body: sig})
 	ps = append(ps, s.natPayloads(encap)...)

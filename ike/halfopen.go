@@ -163,15 +163,14 @@ func (h *halfOpen) event(kind EventKind, reason Reason, detail string) Event {
 
 // second is M2. Everything in it follows from what is kept.
 func (h *halfOpen) second(e *Engine) []byte {
-	own := e.cfg.Own
 	m := wire.Message{
-		Header: wire.Header{Initiator: h.key.i, Responder: h.key.r, Version: h.version, Exchange: wire.MainMode},
-		Payloads: append([]wire.Payload{
-			{Type: wire.TypeSA, Body: h.answer()},
-			certPayload(wire.CertSign, own.Sign.DER),
-			certPayload(wire.CertEnc, own.Enc.DER),
-		}, vendorIDs(h.peer.entry)...),
+		Header:   wire.Header{Initiator: h.key.i, Responder: h.key.r, Version: h.version, Exchange: wire.MainMode},
+		Payloads: []wire.Payload{{Type: wire.TypeSA, Body: h.answer()}},
 	}
+	if h.dialect().SendCerts == policy.CertsBoth {
+		m.Payloads = append(m.Payloads, e.cfg.ownCerts(h.peer.entry, h.dialect())...)
+	}
+	m.Payloads = append(m.Payloads, vendorIDs(h.peer.entry, h.dialect())...)
 	return m.Append(nil)
 }
 
@@ -181,7 +180,7 @@ func (h *halfOpen) answer() []byte {
 	if err != nil {
 		return nil
 	}
-	answer, _, err := choosePhaseOne(sa, h.dialect().StrictLifetime)
+	answer, _, err := choosePhaseOne(sa, h.dialect())
 	if err != nil {
 		return nil
 	}
@@ -220,13 +219,13 @@ func (e *Engine) promote(h *halfOpen, d Datagram, x wire.Header) {
 	if err != nil {
 		return
 	}
-	answer, offer, err := choosePhaseOne(sa, h.dialect().StrictLifetime)
+	answer, offer, err := choosePhaseOne(sa, h.dialect())
 	if err != nil {
 		return
 	}
 	s := e.newSession(Responder, h.key, Datagram{Local: h.local, Remote: h.remote})
 	s.version, s.dialect, s.first, s.created = h.version, h.dialect(), h, h.created
-	s.saI, s.saR, s.knows, s.lifetime = h.saI, answer.Append(nil), h.knows, seconds(offer.life.seconds)
+	s.offered, s.saI, s.saR, s.knows, s.lifetime = offer, h.saI, answer.Append(nil), h.knows, seconds(offer.life.seconds)
 	s.receive(d, x)
 	if s.pending == 0 && len(s.claims) == 0 && s.pieces.number == 0 {
 		delete(e.sessions, h.key)

@@ -16,7 +16,7 @@ import (
 func openings(n int, known, oneSource bool) (*Engine, []*halfOpen) {
 	e := &Engine{cfg: Config{Rand: rand.NewChaCha8([32]byte{1})}, door: newDoor(), now: time.Unix(1_800_000_000, 0)}
 	e.halfOpen = halfOpens{byFirst: map[firstKey]*halfOpen{}, byPair: map[pairKey]*halfOpen{}}
-	offer := phaseOneOffer(policy.Peer{IKELifetime: 24 * time.Hour}).Append(nil)
+	offer := phaseOneOffer(24*time.Hour, policy.Dialect{}).Append(nil)
 	p := &peer{e: e}
 	hs := make([]*halfOpen, n)
 	for i := range hs {

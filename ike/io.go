@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"yumen/esp"
+	"yumen/policy"
 	"yumen/policy/secret"
 )
 
@@ -51,8 +52,9 @@ type Resolved struct {
 // PrivateDone answers a PrivateOp effect.
 type PrivateDone struct {
 	ID     uint64
-	Opened secret.Secret // plaintext of the envelope
-	Signed []byte        // DER signature
+	Opened secret.Secret     // plaintext of the envelope
+	Form   policy.SKEncoding // in which the envelope was
+	Signed []byte            // DER signature
 	Err    error
 }
 

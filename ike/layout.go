@@ -40,7 +40,8 @@ type parts struct {
 // certificates are the bodies of certificate payloads, without their encoding.
 type certificates struct {
 	sign, enc []byte
-	extra     [][]byte // untrusted intermediates
+	extra     [][]byte            // untrusted intermediates
+	order     []wire.CertEncoding // of the two
 	bytes     int
 }
 
@@ -70,7 +71,7 @@ func (l layout) arrange(ps []wire.Payload) (parts, error) {
 	}
 	// Quick mode may leave both IDs out.
 	if at == len(l) || at == len(l)-2 && l[at] == wire.TypeID && len(p.ids) == 0 {
-		return p, p.certs.complete(l)
+		return p, nil
 	}
 	return p, fmt.Errorf("%v is missing", l[at])
 }
@@ -122,9 +123,9 @@ func (c *certificates) add(body []byte) error {
 	}
 	switch {
 	case cert.Encoding == wire.CertSign && c.sign == nil:
-		c.sign = cert.Data
+		c.sign, c.order = cert.Data, append(c.order, cert.Encoding)
 	case cert.Encoding == wire.CertEnc && c.enc == nil:
-		c.enc = cert.Data
+		c.enc, c.order = cert.Data, append(c.order, cert.Encoding)
 	case cert.Encoding == wire.CertEnc:
 		return fmt.Errorf("a second encryption certificate")
 	case cert.Encoding == wire.CertSign:
@@ -137,11 +138,9 @@ func (c *certificates) add(body []byte) error {
 	return nil
 }
 
-func (c *certificates) complete(l layout) error {
-	for _, t := range l {
-		if t == wire.TypeCert && (c.sign == nil || c.enc == nil) {
-			return fmt.Errorf("a signing (4) and an encryption (5) certificate are needed")
-		}
+func (c *certificates) complete() error {
+	if c.sign == nil || c.enc == nil {
+		return fmt.Errorf("a signing (4) and an encryption (5) certificate are needed")
 	}
 	return nil
 }

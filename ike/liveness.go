@@ -55,8 +55,12 @@ func (s *session) areYouThere(to netip.AddrPort) {
 // rUThere is the next R-U-THERE.
 func (s *session) rUThere() wire.Notification {
 	s.dpdSeq++
+	spi := s.cookies()
+	if s.dialect.DPDNoSPI {
+		spi = nil
+	}
 	return wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoISAKMP, Type: wire.RUThere,
-		SPI: s.cookies(), Data: binary.BigEndian.AppendUint32(nil, s.dpdSeq)}
+		SPI: spi, Data: binary.BigEndian.AppendUint32(nil, s.dpdSeq)}
 }
 
 // dead ends a session whose peer does not answer. With the last session the

@@ -36,6 +36,10 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.stray(d, h, UnknownPeer, "no peer entry allows this address")
 		return
 	}
+	if candidates = mayBegin(candidates); len(candidates) == 0 {
+		e.stray(d, h, WrongInitiator, "this peer only answers (initiate: us)")
+		return
+	}
 	if e.dials[h.Initiator] != nil {
 		e.stray(d, h, UnexpectedState, "our own message came back")
 		return
@@ -55,7 +59,7 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.stray(d, h, Malformed, err.Error())
 		return
 	}
-	if _, _, err := choosePhaseOne(sa, candidates[0].entry.Dialect.StrictLifetime); err != nil {
+	if _, _, err := choosePhaseOne(sa, candidates[0].entry.Dialect); err != nil {
 		e.refuse(d, h, wire.NoProposalChosen, NoProposal, err.Error())
 		return
 	}
@@ -67,6 +71,11 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.tell(o.event(IKEStarted, "", ""))
 	}
 	e.send(Datagram{Local: d.Local, Remote: d.Remote, Data: o.second(e)})
+}
+
+// mayBegin leaves the peers that main mode may come from.
+func mayBegin(peers []*peer) []*peer {
+	return slices.DeleteFunc(peers, func(p *peer) bool { return p.entry.Dialect.Initiate == policy.InitiateUs })
 }
 
 func certPayload(encoding wire.CertEncoding, der []byte) wire.Payload {
@@ -91,7 +100,7 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 		drop(Malformed, err)
 		return
 	}
-	p, err := layoutM2.arrange(m.Payloads)
+	p, err := layoutM2.arrangeMain(m.Payloads, e.cfg.Files[d.peer.entry.Name].Sign != nil)
 	if err != nil {
 		drop(PayloadOrder, err)
 		return
@@ -101,12 +110,17 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 		drop(Malformed, err)
 		return
 	}
-	x, err := checkPhaseOneAnswer(d.offer, sa)
+	x, err := checkPhaseOneAnswer(d.offer, sa, d.dialect)
 	if err != nil {
 		drop(AnswerMismatch, err)
 		return
 	}
-	pair, err := e.verify(d.peer, p.certs)
+	certs, err := d.peer.withKnown(p.certs)
+	if err != nil {
+		drop(PayloadOrder, err)
+		return
+	}
+	pair, err := e.verify(d.peer, certs)
 	if err != nil {
 		reason, _ := refusal(err)
 		drop(reason, err)
@@ -114,45 +128,39 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 	}
 	e.quiet(&d.resend)
 	s := e.newSession(Initiator, pairKey{h.Initiator, h.Responder}, in)
-	s.version, s.dialect, s.dial, s.peer, s.pair = h.Version, d.peer.entry.Dialect, d, d.peer, pair
+	s.version, s.dialect, s.dial, s.peer, s.pair = h.Version, d.dialect, d, d.peer, pair
 	s.begun = d.begun
 	s.saI, s.saR = d.saI, slices.Clone(p.sa)
 	s.knows = readVendors(p.vendors)
 	s.lifetime = seconds(x.life.seconds)
 	d.sessions = append(d.sessions, s)
+	s.offered = x
+	s.compare(d.peer.entry.Dialect, x.heard(d.peer.entry.Dialect))
 	s.note(x.deviations(), p.skipped)
 	e.clock.set(&s.life, e.now.Add(halfOpenLife+firstResend<<maxSends), func() { s.fail(Timeout, "not proven in time") })
-	s.own = e.newHalf(s.dialect)
-	s.sign(s.own, func(sig []byte) { s.third(sig) })
+	s.own = e.newHalf(s.ownID(s.dialect))
+	s.sign(s.own, s.dialect, func(sig []byte) { s.third(sig) })
 }
 
 // newHalf draws what this side brings into an exchange.
-func (e *Engine) newHalf(d policy.Dialect) half {
-	subject := e.cfg.Own.Sign.Subject
-	if d.IDCertEnc {
-		subject = e.cfg.Own.Enc.Subject
-	}
-	return half{
-		sk:    secret.Take(e.random(16)),
-		nonce: secret.Take(e.random(16)),
-		id:    wire.ID{Type: wire.IDDN, Data: subject}.Append(nil),
-	}
+func (e *Engine) newHalf(id []byte) half {
+	return half{sk: secret.Take(e.random(16)), nonce: secret.Take(e.random(16)), id: id}
 }
 
 // sign asks for the signature over our half and goes on with its wire form.
-func (s *session) sign(h half, done func(sig []byte)) {
+func (s *session) sign(h half, dialect policy.Dialect, done func(sig []byte)) {
 	own := s.e.cfg.Own
 	enc := wire.Cert{Encoding: wire.CertEnc, Data: own.Enc.DER}.Append(nil)
-	msg := gm.SignedMessage(h.sk.Bytes(), h.nonce.Bytes(), h.id, enc, s.dialect.SigNoByte)
+	msg := gm.SignedMessage(h.sk.Bytes(), h.nonce.Bytes(), h.id, enc, dialect.SigNoByte)
 	defer clear(msg)
-	digest, err := gm.SignatureDigest(own.Sign.Key, s.dialect.SM2ID, msg)
+	digest, err := gm.SignatureDigest(own.Sign.Key, dialect.SM2ID, msg)
 	if err != nil {
 		s.fail(KeyOperation, err.Error())
 		return
 	}
 	s.e.private(s, PrivateOp{Digest: digest[:]}, func(in PrivateDone) {
 		sig, err := in.Signed, in.Err
-		if err == nil && s.dialect.SigRaw {
+		if err == nil && dialect.SigRaw {
 			sig, err = gm.RawSignature(sig)
 		}
 		if err != nil {
@@ -167,26 +175,28 @@ func (s *session) sign(h half, done func(sig []byte)) {
 // sealed returns SK, NONCE and ID of our half, to the holder of pub.
 func (s *session) sealed(c *claim) ([]wire.Payload, error) {
 	h := c.ours
-	sk, err := gm.SealEnvelope(s.e.cfg.Rand, c.pair.Enc.Key, h.sk.Bytes(), s.dialect.SKEncoding)
+	sk, err := gm.SealEnvelope(s.e.cfg.Rand, c.pair.Enc.Key, h.sk.Bytes(), c.dialect.SKEncoding)
 	if err != nil {
 		return nil, err
 	}
-	nonce, id := gm.SealFields(h.sk.Bytes(), h.nonce.Bytes(), h.id, s.dialect)
+	nonce, id := gm.SealFields(h.sk.Bytes(), h.nonce.Bytes(), h.id, c.dialect)
 	return []wire.Payload{{Type: wire.TypeSK, Body: sk}, {Type: wire.TypeNonce, Body: nonce},
 		{Type: wire.TypeID, Body: id}}, nil
 }
 
 // third sends M3.
 func (s *session) third(sig []byte) {
-	e, own := s.e, s.e.cfg.Own
-	ps, err := s.sealed(&claim{pair: s.pair, ours: s.own})
+	e := s.e
+	ps, err := s.sealed(&claim{pair: s.pair, ours: s.own, dialect: s.dialect})
 	if err != nil {
 		s.fail(KeyOperation, err.Error())
 		return
 	}
-	ps = append(ps, certPayload(wire.CertSign, own.Sign.DER), certPayload(wire.CertEnc, own.Enc.DER),
-		wire.Payload{Type: wire.TypeSig, Body: sig})
-	ps = append(ps, s.natPayloads(s.peer.entry.Encap)...)
+	if s.dialect.SendCerts != policy.CertsNone {
+		ps = append(ps, e.cfg.ownCerts(s.peer.entry, s.dialect)...)
+	}
+	ps = append(ps, wire.Payload{Type: wire.TypeSig, Body: sig})
+	ps = append(ps, s.natPayloads(encapOf(s.peer.entry, s.dialect))...)
 	m := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}
 	s.state = sentFields
 	third := m.Append(nil)

@@ -33,11 +33,19 @@ func (n natState) String() string {
 	return "none"
 }
 
+// encapOf is the peer's encapsulation; without NAT traversal there is none.
+func encapOf(p policy.Peer, d policy.Dialect) policy.Encap {
+	if d.NoNATT {
+		return policy.EncapOff
+	}
+	return p.Encap
+}
+
 // natPayloads are the NAT-D payloads of our M3 or M4: the remote end as we see
 // it, then ourselves. They are sent only when both ends announced RFC 3947. To
 // force encapsulation the hash of our own end is random.
 func (s *session) natPayloads(encap policy.Encap) []wire.Payload {
-	if !s.knows.natt || encap == policy.EncapOff || s.dialect.NoNATT {
+	if !s.knows.natt || encap == policy.EncapOff {
 		return nil
 	}
 	remote := gm.NATD(s.cki, s.ckr, s.remote)
@@ -52,7 +60,7 @@ func (s *session) natPayloads(encap policy.Encap) []wire.Payload {
 // the others are its own.
 func (s *session) detectNAT(natd [][]byte, d Datagram, encap policy.Encap) natState {
 	var n natState
-	if !s.knows.natt || encap == policy.EncapOff || s.dialect.NoNATT || len(natd) < 2 {
+	if !s.knows.natt || encap == policy.EncapOff || len(natd) < 2 {
 		return n
 	}
 	n.forced = encap == policy.EncapForce

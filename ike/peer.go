@@ -48,6 +48,7 @@ type dial struct {
 	cki           wire.Cookie
 	version       uint8
 	local, remote netip.AddrPort
+	dialect       policy.Dialect
 	offer         wire.SA
 	saI           []byte
 	sessions      []*session
@@ -88,7 +89,7 @@ func (e *Engine) readdressed() {
 
 // connect begins an attempt unless one is under way or waits for its time.
 func (p *peer) connect() {
-	if p.entry.Remote.Any || p.e.ending || p.asked != 0 || p.dial != nil || p.retry.pending() {
+	if p.entry.Remote.Any || p.entry.Dialect.Initiate == policy.InitiateThem || p.e.ending || p.asked != 0 || p.dial != nil || p.retry.pending() {
 		return
 	}
 	p.e.lastAttempt++
@@ -127,19 +128,19 @@ func (e *Engine) resolved(in Resolved) {
 // begin sends M1.
 func (p *peer) begin(local, remote netip.Addr) {
 	e := p.e
-	d := &dial{peer: p, cki: e.newCookie(), version: wire.Version11, begun: e.now,
+	d := &dial{peer: p, cki: e.newCookie(), version: wire.Version11, begun: e.now, dialect: p.entry.Dialect,
 		local: netip.AddrPortFrom(local, portIKE), remote: netip.AddrPortFrom(remote, portIKE)}
-	if p.entry.Dialect.GMVersion0 {
+	if d.dialect.GMVersion0 {
 		d.version = wire.Version10
 	}
-	d.offer = phaseOneOffer(p.entry)
+	d.offer = phaseOneOffer(p.entry.IKELifetime, d.dialect)
 	d.saI = d.offer.Append(nil)
 	p.dial = d
 	e.dials[d.cki] = d
 	e.door.expect(d.cki, true)
 	m := wire.Message{
 		Header:   wire.Header{Initiator: d.cki, Version: d.version, Exchange: wire.MainMode},
-		Payloads: append([]wire.Payload{{Type: wire.TypeSA, Body: d.saI}}, vendorIDs(p.entry)...),
+		Payloads: append([]wire.Payload{{Type: wire.TypeSA, Body: d.saI}}, vendorIDs(p.entry, d.dialect)...),
 	}
 	e.tell(d.event(IKEStarted, "", ""))
 	e.repeat(&d.resend, Datagram{Local: d.local, Remote: d.remote, Data: m.Append(nil)}, false,

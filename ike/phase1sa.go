@@ -26,6 +26,7 @@ const (
 	authEnvelope   = 10
 	asymmetricSM2  = 2
 	keyIKE         = 1
+	keyBits        = 128 // of SM4
 
 	doiIPsec     = 1
 	identityOnly = 1
@@ -37,21 +38,24 @@ const (
 const workingKeyLimit = 24 * time.Hour
 
 // phaseOneOffer is the SA of M1: one transform, so that SAi and SAr agree.
-func phaseOneOffer(p policy.Peer) wire.SA {
+func phaseOneOffer(life time.Duration, d policy.Dialect) wire.SA {
 	cipher := uint16(cipherSM4)
-	if p.Dialect.IKESM4 == policy.SM4Draft {
+	if d.IKESM4 == policy.SM4Draft {
 		cipher = cipherSM4Draft
 	}
+	as := []wire.Attribute{wire.Short(attrCipher, cipher)}
+	if d.KeyLength == policy.KeyLengthSend {
+		as = append(as, wire.Short(attrKeyLength, keyBits))
+	}
+	as = append(as,
+		wire.Short(attrHash, hashSM3),
+		wire.Short(attrAuth, authEnvelope),
+		wire.Short(attrAsymmetric, asymmetricSM2),
+		wire.Short(attrLifeType, lifeSeconds),
+		number(attrLifetime, uint64(life/time.Second)))
 	return wire.SA{DOI: doiIPsec, Situation: identityOnly, Proposals: []wire.Proposal{{
 		Number: 1, Protocol: wire.ProtoISAKMP,
-		Transforms: []wire.Transform{{Number: 1, ID: keyIKE, Attributes: []wire.Attribute{
-			wire.Short(attrCipher, cipher),
-			wire.Short(attrHash, hashSM3),
-			wire.Short(attrAuth, authEnvelope),
-			wire.Short(attrAsymmetric, asymmetricSM2),
-			wire.Short(attrLifeType, lifeSeconds),
-			number(attrLifetime, uint64(p.IKELifetime/time.Second)),
-		}}},
+		Transforms: []wire.Transform{{Number: 1, ID: keyIKE, Attributes: as}},
 	}}}
 }
 
@@ -65,6 +69,7 @@ func number(class uint16, v uint64) wire.Attribute {
 
 // phaseOne is what a transform of phase 1 says.
 type phaseOne struct {
+	id                             uint8
 	cipher, hash, auth, asymmetric uint64
 	keyLength                      uint64
 	life                           lifetimes
@@ -95,7 +100,7 @@ func (l *lifetimes) take(isType bool, v uint64) error {
 }
 
 func readPhaseOne(t wire.Transform) (phaseOne, error) {
-	var x phaseOne
+	x := phaseOne{id: t.ID}
 	for _, a := range t.Attributes {
 		v, ok := a.Uint()
 		if !ok {
@@ -125,8 +130,14 @@ func readPhaseOne(t wire.Transform) (phaseOne, error) {
 }
 
 // acceptable says what keeps us from taking x; nil when nothing does.
-func (x phaseOne) acceptable(strict bool) error {
+func (x phaseOne) acceptable(d policy.Dialect) error {
 	switch {
+	case x.id != keyIKE && !d.AnyTransform:
+		return fmt.Errorf("transform ID %d: we take 1 (KEY_IKE)", x.id)
+	case x.keyLength != 0 && d.KeyLength == policy.KeyLengthRefuse:
+		return fmt.Errorf("a key length attribute (key_length: refuse)")
+	case d.Exact && x.heard(d) != d:
+		return fmt.Errorf("%v (accept: exact)", x.heard(d).Against(d))
 	case x.cipher != cipherSM4 && x.cipher != cipherSM4Draft:
 		return fmt.Errorf("encryption algorithm %d: we take 129 (SM4-CBC)", x.cipher)
 	case x.hash != hashSM3:
@@ -135,25 +146,37 @@ func (x phaseOne) acceptable(strict bool) error {
 		return fmt.Errorf("authentication method %d: we take 10 (digital envelope)", x.auth)
 	case x.asymmetric != asymmetricSM2 && x.asymmetric != 0:
 		return fmt.Errorf("asymmetric algorithm %d: we take 2 (SM2)", x.asymmetric)
-	case x.keyLength != 0 && x.keyLength != 128:
+	case x.keyLength != 0 && x.keyLength != keyBits:
 		return fmt.Errorf("key length %d: SM4 has 128", x.keyLength)
-	case strict && x.life.seconds > uint64(workingKeyLimit/time.Second):
+	case d.StrictLifetime && x.life.seconds > uint64(workingKeyLimit/time.Second):
 		return fmt.Errorf("lifetime %d s: the limit is 86400 (strict_lifetime)", x.life.seconds)
 	}
 	return nil
 }
 
-// deviations lists how x differs from the standard form.
+// heard is d with what x shows of the peer's dialect.
+func (x phaseOne) heard(d policy.Dialect) policy.Dialect {
+	d.IKESM4 = policy.SM4Standard
+	if x.cipher == cipherSM4Draft {
+		d.IKESM4 = policy.SM4Draft
+	}
+	switch sent := x.keyLength != 0; {
+	case sent:
+		d.KeyLength = policy.KeyLengthSend
+	case d.KeyLength == policy.KeyLengthSend:
+		d.KeyLength = policy.KeyLengthOmit
+	}
+	return d
+}
+
+// deviations lists how x differs from the standard form where no knob says so.
 func (x phaseOne) deviations() []string {
 	var d []string
-	if x.cipher == cipherSM4Draft {
-		d = append(d, "phase-1 SM4 number 127 (draft)")
+	if x.id != keyIKE {
+		d = append(d, fmt.Sprintf("phase-1 transform ID %d", x.id))
 	}
 	if x.asymmetric == 0 {
 		d = append(d, "phase-1 attribute 20 missing")
-	}
-	if x.keyLength != 0 {
-		d = append(d, "phase-1 key length attribute sent")
 	}
 	for _, u := range x.unknown {
 		d = append(d, fmt.Sprintf("phase-1 attribute %d unknown", u))
@@ -166,7 +189,7 @@ func (x phaseOne) deviations() []string {
 
 // choosePhaseOne picks the first transform that suits us and returns the answer,
 // which repeats proposal and transform as they were offered.
-func choosePhaseOne(sa wire.SA, strict bool) (wire.SA, phaseOne, error) {
+func choosePhaseOne(sa wire.SA, d policy.Dialect) (wire.SA, phaseOne, error) {
 	if sa.DOI != doiIPsec || sa.Situation != identityOnly {
 		return wire.SA{}, phaseOne{}, fmt.Errorf("DOI %d, situation %d: we take 1 and 1", sa.DOI, sa.Situation)
 	}
@@ -177,11 +200,8 @@ func choosePhaseOne(sa wire.SA, strict bool) (wire.SA, phaseOne, error) {
 		}
 		for _, t := range p.Transforms {
 			x, why := readPhaseOne(t)
-			if why == nil && t.ID != keyIKE {
-				why = fmt.Errorf("transform ID %d: we take 1 (KEY_IKE)", t.ID)
-			}
 			if why == nil {
-				why = x.acceptable(strict)
+				why = x.acceptable(d)
 			}
 			if why != nil {
 				err = fmt.Errorf("transform %d: %w", t.Number, why)
@@ -196,7 +216,7 @@ func choosePhaseOne(sa wire.SA, strict bool) (wire.SA, phaseOne, error) {
 
 // checkPhaseOneAnswer compares an answer with the offer by meaning: peers
 // renumber proposals, add a missing attribute 20 and answer 127 to 129.
-func checkPhaseOneAnswer(offer, answer wire.SA) (phaseOne, error) {
+func checkPhaseOneAnswer(offer, answer wire.SA, d policy.Dialect) (phaseOne, error) {
 	var x phaseOne
 	if len(answer.Proposals) != 1 || len(answer.Proposals[0].Transforms) != 1 {
 		return x, fmt.Errorf("the answer must hold one proposal with one transform")
@@ -208,7 +228,7 @@ func checkPhaseOneAnswer(offer, answer wire.SA) (phaseOne, error) {
 	if answer.DOI != doiIPsec || answer.Situation != identityOnly || answer.Proposals[0].Protocol != wire.ProtoISAKMP {
 		return x, fmt.Errorf("not an ISAKMP proposal of the IPsec DOI")
 	}
-	if err := got.acceptable(false); err != nil {
+	if err := got.acceptable(d); err != nil {
 		return x, err
 	}
 	want, err := readPhaseOne(offer.Proposals[0].Transforms[0])
@@ -221,19 +241,21 @@ func checkPhaseOneAnswer(offer, answer wire.SA) (phaseOne, error) {
 	return got, nil
 }
 
-// vendorIDs are the Vendor ID payloads that we send to p.
-func vendorIDs(p policy.Peer) []wire.Payload {
+// vendorIDs are the Vendor ID payloads that we send to p in dialect d.
+func vendorIDs(p policy.Peer, d policy.Dialect) []wire.Payload {
 	var ids []string
-	if !p.Dialect.NoNATT && p.Encap != policy.EncapOff {
+	if !d.NoNATT && p.Encap != policy.EncapOff {
 		ids = append(ids, wire.VendorNATT)
 	}
-	if !p.Dialect.NoDPDVID {
+	if !d.NoDPDVID {
 		ids = append(ids, wire.VendorDPD)
 	}
 	if p.Fragmentation {
 		ids = append(ids, vendorFragments)
 	}
-	ids = append(ids, vendorYumen)
+	if !d.NoOwnVID {
+		ids = append(ids, vendorYumen)
+	}
 	out := make([]wire.Payload, len(ids))
 	for i, id := range ids {
 		out[i] = wire.Payload{Type: wire.TypeVendorID, Body: []byte(id)}

@@ -23,7 +23,6 @@ const (
 
 	espSM4      = 129
 	espSM4Draft = 127
-	espSM4GCM   = 130
 	authHMACSM3 = 20
 	modeTunnel  = 1
 	modeUDP     = 3
@@ -54,7 +53,7 @@ func phaseTwoOffer(t policy.Tunnel, d policy.Dialect, udp bool, spi esp.SPI) wir
 	p := wire.Proposal{Number: 1, Protocol: wire.ProtoESP, SPI: spiBytes(spi)}
 	add := func(id uint8, esn bool) {
 		var as []wire.Attribute
-		if id != espSM4GCM {
+		if id != d.GCMNumber() {
 			as = append(as, wire.Short(attrAuthAlg, authHMACSM3))
 		}
 		as = append(as, wire.Short(attrMode, mode), wire.Short(attrSALifeType, lifeSeconds),
@@ -65,6 +64,9 @@ func phaseTwoOffer(t policy.Tunnel, d policy.Dialect, udp bool, spi esp.SPI) wir
 		if esn {
 			as = append(as, wire.Short(attrESN, 1))
 		}
+		if d.KeyLength == policy.KeyLengthSend {
+			as = append(as, wire.Short(attrSAKeyLen, keyBits))
+		}
 		p.Transforms = append(p.Transforms, wire.Transform{Number: uint8(len(p.Transforms) + 1), ID: id, Attributes: as})
 	}
 	for _, esn := range []bool{true, false} {
@@ -72,7 +74,7 @@ func phaseTwoOffer(t policy.Tunnel, d policy.Dialect, udp bool, spi esp.SPI) wir
 			continue
 		}
 		for _, s := range t.Suites {
-			for _, id := range transformIDs(s, d.ESPSM4) {
+			for _, id := range transformIDs(s, d) {
 				add(id, esn)
 			}
 		}
@@ -80,13 +82,13 @@ func phaseTwoOffer(t policy.Tunnel, d policy.Dialect, udp bool, spi esp.SPI) wir
 	return wire.SA{DOI: doiIPsec, Situation: identityOnly, Proposals: []wire.Proposal{p}}
 }
 
-func transformIDs(s policy.Suite, n policy.ESPNumbers) []uint8 {
+func transformIDs(s policy.Suite, d policy.Dialect) []uint8 {
 	switch {
 	case s == policy.SM4GCM128:
-		return []uint8{espSM4GCM}
-	case n == policy.ESPOnly127:
+		return []uint8{d.GCMNumber()}
+	case d.ESPSM4 == policy.ESPOnly127:
 		return []uint8{espSM4Draft}
-	case n == policy.ESPOnly129:
+	case d.ESPSM4 == policy.ESPOnly129:
 		return []uint8{espSM4}
 	}
 	return []uint8{espSM4, espSM4Draft}
@@ -94,7 +96,7 @@ func transformIDs(s policy.Suite, n policy.ESPNumbers) []uint8 {
 
 func spiBytes(spi esp.SPI) []byte { return binary.BigEndian.AppendUint32(nil, uint32(spi)) }
 
-func readPhaseTwo(t wire.Transform) (phaseTwo, error) {
+func readPhaseTwo(t wire.Transform, d policy.Dialect) (phaseTwo, error) {
 	x := phaseTwo{id: t.ID, mode: modeTunnel}
 	var auth, keyLength, esn uint64
 	for _, a := range t.Attributes {
@@ -122,7 +124,9 @@ func readPhaseTwo(t wire.Transform) (phaseTwo, error) {
 		}
 	}
 	switch {
-	case keyLength != 0 && keyLength != 128:
+	case keyLength != 0 && d.KeyLength == policy.KeyLengthRefuse:
+		return x, fmt.Errorf("a key length attribute (key_length: refuse)")
+	case keyLength != 0 && keyLength != keyBits:
 		return x, fmt.Errorf("key length %d: SM4 has 128", keyLength)
 	case esn > 1:
 		return x, fmt.Errorf("extended sequence number attribute %d", esn)
@@ -130,17 +134,20 @@ func readPhaseTwo(t wire.Transform) (phaseTwo, error) {
 	x.esn = esn == 1
 	switch t.ID {
 	case espSM4, espSM4Draft:
+		if id := transformIDs(policy.SM4CBCHMACSM3, d); d.Exact && !slices.Contains(id, t.ID) {
+			return x, fmt.Errorf("transform ID %d: we take %d (accept: exact)", t.ID, id)
+		}
 		if auth != authHMACSM3 {
 			return x, fmt.Errorf("authentication algorithm %d: we take 20 (HMAC-SM3)", auth)
 		}
 		x.suite = policy.SM4CBCHMACSM3
-	case espSM4GCM:
+	case d.GCMNumber():
 		if auth != 0 {
 			return x, fmt.Errorf("authentication algorithm %d with SM4-GCM", auth)
 		}
 		x.suite = policy.SM4GCM128
 	default:
-		return x, fmt.Errorf("transform ID %d: we take 129, 127 (SM4-CBC) and 130 (SM4-GCM)", t.ID)
+		return x, fmt.Errorf("transform ID %d: we take 129, 127 (SM4-CBC) and %d (SM4-GCM)", t.ID, d.GCMNumber())
 	}
 	return x, nil
 }
@@ -184,7 +191,7 @@ func choosePhaseTwo(sa wire.SA, t policy.Tunnel, d policy.Dialect, udp bool) (ch
 			continue
 		}
 		for _, tr := range p.Transforms {
-			x, why := readPhaseTwo(tr)
+			x, why := readPhaseTwo(tr, d)
 			if why == nil {
 				why = x.fits(t, d, udp)
 			}
@@ -212,7 +219,7 @@ func readSPI(b []byte) (esp.SPI, error) {
 
 // checkPhaseTwoAnswer finds the offered transform that an answer means: equal in
 // everything but numbering, and 127 for 129 or the reverse.
-func checkPhaseTwoAnswer(offer, answer wire.SA) (chosen, error) {
+func checkPhaseTwoAnswer(offer, answer wire.SA, d policy.Dialect) (chosen, error) {
 	if len(answer.Proposals) != 1 || len(answer.Proposals[0].Transforms) != 1 {
 		return chosen{}, fmt.Errorf("the answer must hold one proposal with one transform")
 	}
@@ -224,12 +231,12 @@ func checkPhaseTwoAnswer(offer, answer wire.SA) (chosen, error) {
 	if err != nil {
 		return chosen{}, err
 	}
-	got, err := readPhaseTwo(p.Transforms[0])
+	got, err := readPhaseTwo(p.Transforms[0], d)
 	if err != nil {
 		return chosen{}, err
 	}
 	for _, tr := range offer.Proposals[0].Transforms {
-		want, err := readPhaseTwo(tr)
+		want, err := readPhaseTwo(tr, d)
 		if err == nil && want.suite == got.suite && want.mode == got.mode && want.esn == got.esn &&
 			got.life.seconds <= want.life.seconds && (want.life.kilobytes == 0 || got.life.kilobytes <= want.life.kilobytes) {
 			return chosen{answer: p, x: got, spi: spi}, nil

@@ -45,7 +45,7 @@ func (s *session) proofHash(c *claim, by Role, sa []byte) [32]byte {
 func (s *session) fifth(c *claim, x fieldsMessage) {
 	e := s.e
 	s.derive(c)
-	c.nat = s.detectNAT(x.p.natd, x.d, s.peer.entry.Encap)
+	c.nat = s.detectNAT(x.p.natd, x.d, encapOf(s.peer.entry, c.dialect))
 	s.note(nil, x.p.skipped)
 	hash := s.proofHash(c, Initiator, nil)
 	delete(s.reading, x.hash)
@@ -115,8 +115,15 @@ func (s *session) fresh(c *claim, d Datagram, h wire.Header) bool {
 		return equal(s.proofHash(c, Initiator, nil))
 	}
 	own, theirs := equal(s.proofHash(c, Responder, s.saI)), equal(s.proofHash(c, Responder, s.saR))
-	if theirs && !own {
-		s.deviate("HASH_R over the responder's SA")
+	if entry := s.peer.entry.Dialect; theirs != own && theirs != (entry.HashrSA == policy.SAResponder) {
+		if entry.Exact {
+			return false
+		}
+		c.accent.HashrSA = policy.SAInitiator
+		if theirs {
+			c.accent.HashrSA = policy.SAResponder
+		}
+		s.compare(entry, c.accent)
 	}
 	return own || theirs
 }
@@ -125,7 +132,7 @@ func (s *session) fresh(c *claim, d Datagram, h wire.Header) bool {
 func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
 	e := s.e
 	last := gm.LastBlock(d.Data[wire.HeaderLen:])
-	s.proven, s.peer, s.dialect = c, c.peer, c.peer.entry.Dialect
+	s.proven, s.peer, s.dialect, s.accent = c, c.peer, c.dialect, c.accent
 	s.nat = c.nat
 	if d.Local.Port() == portNAT {
 		if s.local.Port() != portNAT && !s.nat.found() {
@@ -317,7 +324,7 @@ func (e *Engine) versionSuits(d Datagram, h wire.Header, s *session) bool {
 		return h.Version == s.version
 	}
 	switch {
-	case h.Version == wire.Version11:
+	case h.Version == wire.Version11 && !e.onlyOldVersion(d):
 		return true
 	case h.Version>>4 != 1:
 		e.refuse(d, h, wire.InvalidMajorVersion, BadVersion, fmt.Sprintf("%02x", h.Version))
@@ -325,8 +332,16 @@ func (e *Engine) versionSuits(d Datagram, h wire.Header, s *session) bool {
 	case h.Version == wire.Version10 && e.oldVersionAllowed(d):
 		return true
 	}
-	e.refuse(d, h, wire.InvalidMinorVersion, BadVersion, fmt.Sprintf("%02x: we speak 1.1", h.Version))
+	e.refuse(d, h, wire.InvalidMinorVersion, BadVersion, fmt.Sprintf("%02x is not spoken with this peer", h.Version))
 	return false
+}
+
+// onlyOldVersion reports whether every peer there has header 1.0 and nothing else.
+func (e *Engine) onlyOldVersion(d Datagram) bool {
+	candidates, _ := e.candidates(d.Local.Addr(), d.Remote.Addr())
+	return len(candidates) > 0 && !slices.ContainsFunc(candidates, func(p *peer) bool {
+		return !(p.entry.Dialect.Exact && p.entry.Dialect.GMVersion0)
+	})
 }
 
 func (e *Engine) oldVersionAllowed(d Datagram) bool {

@@ -33,6 +33,9 @@ func (x *exchange) covers(rest []wire.Payload) gm.QuickHash {
 
 // forms are the forms of HASH_1 and HASH_2 in use, the expected one first.
 func (s *session) forms() []policy.HashForm {
+	if s.peer.entry.Dialect.Exact {
+		return []policy.HashForm{s.quickForm}
+	}
 	all := []policy.HashForm{s.quickForm, policy.HashRFC2409, policy.HashStdFull, policy.HashStdBody}
 	return slices.Compact(all)
 }
@@ -46,7 +49,8 @@ func (s *session) recognise(got []byte, q gm.QuickHash, make func(gm.Keys, polic
 		}
 		if form != s.quickForm {
 			s.quickForm = form
-			s.deviate(fmt.Sprintf("quick mode HASH form %v", form))
+			s.accent.QMHash, s.dialect.QMHash = form, form
+			s.compare(s.peer.entry.Dialect, s.accent)
 		}
 		return true
 	}

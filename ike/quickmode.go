@@ -232,7 +232,7 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 		x.abandon(Malformed, err.Error())
 		return
 	}
-	pick, err := checkPhaseTwoAnswer(x.offer, sa)
+	pick, err := checkPhaseTwoAnswer(x.offer, sa, s.dialect)
 	if err != nil {
 		x.abandon(AnswerMismatch, err.Error())
 		return

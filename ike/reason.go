@@ -11,6 +11,7 @@ const (
 	UnknownCookies   Reason = "unknown-cookies"
 	UnknownPeer      Reason = "unknown-peer"
 	WrongSource      Reason = "wrong-source"
+	WrongInitiator   Reason = "wrong-initiator" // the peer may not begin
 	UnexpectedState  Reason = "unexpected-message"
 	PayloadOrder     Reason = "payload-order"
 	Duplicate        Reason = "duplicate"
@@ -36,6 +37,7 @@ const (
 	BadID           Reason = "bad-id"
 	BadSignature    Reason = "bad-signature"
 	BadHash         Reason = "bad-hash"
+	Deviates        Reason = "deviates" // from what accept: exact wants
 	KeyOperation    Reason = "key-operation"
 
 	// Phase 2.

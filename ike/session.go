@@ -51,6 +51,8 @@ type claim struct {
 	peer         *peer
 	pair         *trust.Pair
 	ours, theirs half
+	accent       policy.Dialect // as the peer speaks
+	dialect      policy.Dialect // as we do
 	keys         gm.Keys
 	iv           [16]byte // of the next message of phase 1
 	seen         answered // the M3 or M4 that made it, and our answer
@@ -65,10 +67,12 @@ type session struct {
 	cki, ckr      wire.Cookie
 	version       uint8
 	local, remote netip.AddrPort
-	dial          *dial // initiator, until established
-	peer          *peer // initiator: from the start; responder: once proven
-	dialect       policy.Dialect
-	saI, saR      []byte // bodies as sent or received
+	dial          *dial          // initiator, until established
+	peer          *peer          // initiator: from the start; responder: once proven
+	dialect       policy.Dialect // as we speak
+	offered       phaseOne       // what the peer offered or answered in phase 1
+	accent        policy.Dialect // as the peer speaks, once proven
+	saI, saR      []byte         // bodies as sent or received
 	created       time.Time
 	begun         time.Time // when its M1 was sent or received
 	up            time.Time

@@ -36,7 +36,7 @@ func defaults() (Peer, Tunnel) {
 			Dialect:     Dialect{}, // each knob's zero value is the recommended one
 		}, Tunnel{
 			Suites:   []Suite{SM4CBCHMACSM3},
-			ICVBits:  96,
+			ICVBits:  defaultICV,
 			ESN:      false,
 			Start:    StartNow,
 			Lifetime: MaxLifetime,
@@ -123,6 +123,9 @@ func (r *reader) tunnel(n *node, path string, p *Policy, seen names) Tunnel {
 	}
 	t.Selector = o.selector()
 	o.suites(&t.Suites, suitesOf(peer))
+	if peer.Dialect.ICVBits != 0 {
+		t.ICVBits = peer.Dialect.ICVBits
+	}
 	icv := o.get("icv_bits")
 	if s, ok := icv.word(); ok && s != "96" && s != "128" && s != "256" {
 		icv.fault("%q is not one of 96, 128, 256", s)

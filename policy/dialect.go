@@ -1,31 +1,103 @@
 package policy
 
 // Dialect holds the wire knobs of a peer: what is sent where the sources or the
-// vendors differ (protocol.md section 16, product.md 2.3). What is accepted is
-// wider and does not hang on it, unless a knob says so. The zero value of every
-// knob is the recommended choice.
+// vendors differ. What is accepted is wider and does not hang on it, unless a
+// knob says so. The zero value of every knob is the recommended choice. Its words
+// are in knob.go, the values of each profile in profile.go.
 type Dialect struct {
-	IKESM4     SM4Number  // #1 phase-1 encryption algorithm number
-	ESPSM4     ESPNumbers // #2 ESP transform IDs offered for SM4-CBC
-	QMHash     HashForm   // #5
-	HashrSA    SASource   // #6 SA in HASHr as sent
-	SKEncoding SKEncoding // #7
-	SigRaw     bool       // #8 64 raw bytes instead of DER
-	SigNoByte  bool       // #9 leave the encoding byte out of the signed certificate
-	FieldPad   FieldPad   // #10
-	IDZeroIV   bool       // #11 the ID field starts a chain of its own
-	GMVersion0 bool       // #14 header 1.0: only by setting
-	SM2ID      string     // #15; empty: 1234567812345678
-	IDCertEnc  bool       // 1.6: send the DN of the encryption certificate
-	NoNATT     bool       // #17, #23 no NAT-T Vendor ID
-	NoDPDVID   bool       // #23
-	ZeroPad    bool       // #10 accept nonces padded with zeros and no count
+	IKESM4     SM4Number  // phase-1 encryption algorithm number
+	ESPSM4     ESPNumbers // ESP transform IDs offered for SM4-CBC
+	ESPGCM     int        // ESP transform ID of SM4-GCM; 0: 130
+	ICVBits    int        // of HMAC-SM3, for tunnels that do not say; 0: 96
+	KeyLength  KeyLength  // the key length attribute of both phases
+	QMHash     HashForm   // HASH_1 and HASH_2
+	HashrSA    SASource   // SA in HASHr as sent
+	SKEncoding SKEncoding
+	SigRaw     bool // 64 raw bytes instead of DER
+	SigNoByte  bool // leave the encoding byte out of the signed certificate
+	FieldPad   FieldPad
+	IDZeroIV   bool   // the ID field starts a chain of its own
+	GMVersion0 bool   // header 1.0: only by setting
+	SM2ID      string // user ID of signatures; empty: 1234567812345678
+	IDType     IDType
+	ID         string // what an ID that is no distinguished name says
+	PeerID     string // an ID of the peer that its certificates do not hold
+	IDCertEnc  bool   // send the DN of the encryption certificate
+	SendCerts  SendCerts
+	EncFirst   bool // the encryption certificate stands before the signing one
+	NoNATT     bool // no NAT-T Vendor ID
+	NoDPDVID   bool
+	NoOwnVID   bool     // no Vendor ID that says Yumen
+	DPDNoSPI   bool     // R-U-THERE without the cookies in its SPI field
+	DPDFirst   bool     // the notification of DPD stands before its HASH
+	Initiate   Initiate // who begins main mode
 
-	// StrictLifetime refuses, as responder, lifetimes above 24 h and 1 h (#22).
+	ZeroPad      bool // accept nonces padded with zeros and no count
+	AnyTransform bool // do not check the transform ID of phase 1
+	// Exact refuses what differs from these knobs, instead of reporting it.
+	Exact bool
+	// StrictLifetime refuses, as responder, lifetimes above 24 h and 1 h.
 	StrictLifetime bool
-	// AllowNarrowing installs a responder's narrower selectors (5.3).
+	// AllowNarrowing installs a responder's narrower selectors.
 	AllowNarrowing bool
 }
+
+// GCMNumber is the ESP transform ID of SM4-GCM.
+func (d Dialect) GCMNumber() uint8 {
+	if d.ESPGCM == 0 {
+		return 130
+	}
+	return uint8(d.ESPGCM)
+}
+
+// defaultICV is the length of HMAC-SM3 in ESP in bits where nobody says another.
+const defaultICV = 96
+
+// ICV is the ICV length of HMAC-SM3 in bits for tunnels that do not say.
+func (d Dialect) ICV() int {
+	if d.ICVBits == 0 {
+		return defaultICV
+	}
+	return d.ICVBits
+}
+
+// KeyLength says what becomes of the key length attribute, which SM4 needs not.
+type KeyLength uint8
+
+const (
+	KeyLengthOmit   KeyLength = iota // not sent; 128 is accepted
+	KeyLengthSend                    // sent
+	KeyLengthRefuse                  // not sent, and refused
+)
+
+// IDType is the type of the ID that we send in main mode.
+type IDType uint8
+
+const (
+	IDName     IDType = iota // subject of a certificate
+	IDAddress                // our address, or id
+	IDFQDN                   // id
+	IDUserFQDN               // id
+	IDKeyID                  // id
+)
+
+// SendCerts says in which messages our certificates stand.
+type SendCerts uint8
+
+const (
+	CertsBoth SendCerts = iota // M2 and M3
+	CertsM3                    // the initiator's only: the peer has those of the responder
+	CertsNone
+)
+
+// Initiate says who may begin main mode.
+type Initiate uint8
+
+const (
+	InitiateEither Initiate = iota
+	InitiateUs              // M1 of the peer is refused
+	InitiateThem            // we only answer
+)
 
 // SM4Number is the phase-1 number of SM4-CBC.
 type SM4Number uint8
@@ -44,7 +116,7 @@ const (
 	ESPOnly127
 )
 
-// HashForm is the form of HASH_1 and HASH_2 of quick mode (protocol.md 5.2).
+// HashForm is the form of HASH_1 and HASH_2 of quick mode (RFC 2409 5.5).
 type HashForm uint8
 
 const (
@@ -53,7 +125,7 @@ const (
 	HashStdBody
 )
 
-// SASource says which SA body enters HASHr (protocol.md 3.7).
+// SASource says which SA body enters HASHr (RFC 2409 5).
 type SASource uint8
 
 const (
@@ -61,7 +133,7 @@ const (
 	SAResponder
 )
 
-// SKEncoding is the form of the SM2 ciphertext in payload 128 (protocol.md 3.3).
+// SKEncoding is the form of the SM2 ciphertext in payload 128.
 type SKEncoding uint8
 
 const (
@@ -70,7 +142,7 @@ const (
 	SKC1C2C3
 )
 
-// FieldPad is the padding of nonce and ID in M3/M4 (protocol.md 3.5).
+// FieldPad is the padding of nonce and ID in M3/M4.
 type FieldPad uint8
 
 const (

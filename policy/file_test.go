@@ -113,14 +113,23 @@ func TestSizeKeysArrive(t *testing.T) {
 }
 
 func TestEveryDialectKnobArrives(t *testing.T) {
-	text := edit(base, 13, `    dialect: {ike_sm4_id: 127, esp_sm4_id: 129, qm_hash: std-full, hashr_sa: responder, sk_encoding: c1c2c3, sig_encoding: raw, sig_cert_body: without, field_pad: pkcs7, id_iv: zero, gm_version: 1.0, sm2_id: "ALICE", id_cert: enc, nat_t: false, send_dpd_vid: false, accept_zero_pad: true, strict_lifetime: true, allow_narrowing: true}`)
+	text := edit(base, 13, `    dialect: {ike_sm4_id: 127, esp_sm4_id: 129, qm_hash: std-full, hashr_sa: responder, sk_encoding: c1c2c3, sig_encoding: raw, sig_cert_body: without, field_pad: pkcs7, id_iv: zero, gm_version: 1.0, sm2_id: "ALICE", id_cert: enc, nat_t: false, send_dpd_vid: false, accept_zero_pad: true, strict_lifetime: true, allow_narrowing: true, key_length: send, transform_id: ignore, initiate: them, send_own_vid: false, send_certs: none, cert_order: enc-sign, id_type: fqdn, id: "gw.example", peer_id: "box-7", esp_gcm_id: 253, esp_icv_bits: 128, dpd_spi: none, dpd_order: notify-first, accept: exact}
+    peer_certs: {sign: s.crt, enc: e.crt}
+    send_chain: chain.crt`)
 	want := policy.Dialect{
 		IKESM4: policy.SM4Draft, ESPSM4: policy.ESPOnly129, QMHash: policy.HashStdFull, HashrSA: policy.SAResponder,
 		SKEncoding: policy.SKC1C2C3, SigRaw: true, SigNoByte: true, FieldPad: policy.PadPKCS7, IDZeroIV: true,
 		GMVersion0: true, SM2ID: "ALICE", IDCertEnc: true, NoNATT: true, NoDPDVID: true, ZeroPad: true,
 		StrictLifetime: true, AllowNarrowing: true,
+		KeyLength: policy.KeyLengthSend, AnyTransform: true, Initiate: policy.InitiateThem, NoOwnVID: true,
+		SendCerts: policy.CertsNone, EncFirst: true, IDType: policy.IDFQDN, ID: "gw.example", PeerID: "box-7",
+		ESPGCM: 253, ICVBits: 128, DPDNoSPI: true, DPDFirst: true, Exact: true,
 	}
-	if got := parse(t, text).Peers[0].Dialect; got != want {
+	peer := parse(t, text).Peers[0]
+	if peer.Certs != (policy.PeerCerts{Sign: "s.crt", Enc: "e.crt"}) || peer.Chain != "chain.crt" {
+		t.Errorf("the files are %+v and %q", peer.Certs, peer.Chain)
+	}
+	if got := peer.Dialect; got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	text = edit(base, 13, `    dialect: {nat_t: true, send_dpd_vid: true, gm_version: 1.1, sk_encoding: der}`)

@@ -36,14 +36,48 @@ func (r *reader) peer(n *node, path string, seen names, before []Peer) Peer {
 	o.get("path_probe").bool(&p.PathProbe)
 	o.dropChildren(&p.DropChildren)
 	o.get("ike_fragmentation").bool(&p.Fragmentation)
-	if f := o.get("dialect"); f.given() {
-		r.dialect(f, &p.Dialect)
-	}
-	if p.Encap == EncapForce && p.Dialect.NoNATT {
-		encap.fault("force needs NAT traversal, which dialect.nat_t: false switches off; change one")
-	}
+	o.certs(&p.Certs)
+	o.get("send_chain").text(&p.Chain)
+	o.wire(&p, encap)
 	o.done()
 	return p
+}
+
+// wire reads the profile, and the knobs that differ from it.
+func (o *object) wire(p *Peer, encap field) {
+	profile, dialect := o.get("profile"), o.get("dialect")
+	if p.PreShared.Used {
+		return
+	}
+	o.r.profile(profile, p)
+	if dialect.given() {
+		o.r.dialect(dialect, &p.Dialect)
+	}
+	if p.Encap == EncapForce && p.Dialect.NoNATT {
+		encap.fault("force needs NAT traversal, which nat_t: false of the profile or dialect switches off; change one")
+	}
+	if no := p.autoRefuses(); p.Profile == Auto && len(no) > 0 {
+		dialect.fault("%s is never part of profile: auto; name another profile", strings.Join(no, ", "))
+	}
+	if p.Dialect.SendCerts != CertsBoth && p.Certs == (PeerCerts{}) && p.Dialect.GMVersion0 {
+		profile.fault("a peer that sends no certificates needs peer_certs: {sign: FILE, enc: FILE}; copy them from it")
+	}
+	if p.Dialect.Initiate == InitiateUs && p.Remote.Any {
+		dialect.fault("initiate: us needs an address to call, and remote is any; change one")
+	}
+}
+
+// certs reads the files of the peer's certificates, for peers that do not send
+// theirs.
+func (o *object) certs(dst *PeerCerts) {
+	f := o.get("peer_certs")
+	if !f.given() {
+		return
+	}
+	x := o.r.object(f.node, f.path)
+	x.need("sign", "name the file of the peer's signing certificate").text(&dst.Sign)
+	x.need("enc", "name the file of its encryption certificate, the same if it has only one").text(&dst.Enc)
+	x.done()
 }
 
 // dropChildren reads what becomes of tunnels whose ISAKMP SA the peer deletes.
@@ -212,32 +246,4 @@ func (f field) fingerprint(dst *string) {
 		return
 	}
 	*dst = s
-}
-
-func (r *reader) dialect(f field, d *Dialect) {
-	o := r.object(f.node, f.path)
-	choose(o.get("ike_sm4_id"), &d.IKESM4, SM4Standard, SM4Draft)
-	choose(o.get("esp_sm4_id"), &d.ESPSM4, ESPBoth, ESPOnly129, ESPOnly127)
-	choose(o.get("qm_hash"), &d.QMHash, HashRFC2409, HashStdFull, HashStdBody)
-	choose(o.get("hashr_sa"), &d.HashrSA, SAInitiator, SAResponder)
-	choose(o.get("sk_encoding"), &d.SKEncoding, SKDER, SKC1C3C2, SKC1C2C3)
-	o.get("sig_encoding").either(&d.SigRaw, "der", "raw")
-	o.get("sig_cert_body").either(&d.SigNoByte, "with", "without")
-	choose(o.get("field_pad"), &d.FieldPad, PadCounted, PadPKCS7, PadZeros)
-	o.get("id_iv").either(&d.IDZeroIV, "chained", "zero")
-	o.get("gm_version").either(&d.GMVersion0, "1.1", "1.0")
-	o.get("id_cert").either(&d.IDCertEnc, "sign", "enc")
-	id := o.get("sm2_id")
-	id.text(&d.SM2ID)
-	if len(d.SM2ID) > 8191 { // its length in bits is two bytes (GB/T 32918.2 5.5)
-		id.fault("is longer than 8191 bytes; shorten it")
-	}
-	natt, vid := !d.NoNATT, !d.NoDPDVID
-	o.get("nat_t").bool(&natt)
-	o.get("send_dpd_vid").bool(&vid)
-	d.NoNATT, d.NoDPDVID = !natt, !vid
-	o.get("accept_zero_pad").bool(&d.ZeroPad)
-	o.get("strict_lifetime").bool(&d.StrictLifetime)
-	o.get("allow_narrowing").bool(&d.AllowNarrowing)
-	o.done()
 }

@@ -50,9 +50,16 @@ type Peer struct {
 	// Fragmentation lets large IKE messages travel in pieces of IKE itself
 	// (payload 132) where the peer announces it too (ike_fragmentation).
 	Fragmentation bool
-	Dialect       Dialect
+	Certs         PeerCerts // of a peer that does not send its certificates
+	Chain         string    // path of intermediates that are sent with ours (PEM); empty: none
+	Profile       Profile
+	Dialect       Dialect   // the knobs of Profile, and what differs from it
 	PreShared     PreShared // of a peer that is not GB/T 36968; zero otherwise
 }
+
+// PeerCerts are the paths of a peer's certificates (PEM or DER), relative to the
+// policy file. Both are empty, or neither.
+type PeerCerts struct{ Sign, Enc string }
 
 // Remote is where a peer is. Exactly one of Addr, FQDN and Any is set.
 type Remote struct {

@@ -44,10 +44,7 @@ func (o *object) preShared(dst *PreShared) bool {
 	allowed := false
 	allow.bool(&allowed)
 	profile := o.get("profile")
-	if word, ok := profile.word(); !ok || word != ProfileRFC2409 {
-		if ok {
-			profile.fault("%q is not one of %s", word, ProfileRFC2409)
-		}
+	if !profile.given() || profile.node.text != ProfileRFC2409 {
 		if allow.here {
 			allow.fault("means something with profile: %s only; remove it", ProfileRFC2409)
 		}
@@ -60,7 +57,7 @@ func (o *object) preShared(dst *PreShared) bool {
 	o.get("local_id").text(&dst.LocalID)
 	o.get("remote_id").text(&dst.RemoteID)
 	choose(o.get("ike_suite"), &dst.Suite, AESSHA256, SM4SM3)
-	for _, key := range []string{"ca", "crl", "subject", "sign_subject", "enc_subject", "sign_fingerprint", "enc_fingerprint", "dialect"} {
+	for _, key := range []string{"ca", "crl", "subject", "sign_subject", "enc_subject", "sign_fingerprint", "enc_fingerprint", "dialect", "peer_certs", "send_chain"} {
 		if f := o.get(key); f.here {
 			f.fault("has no meaning with profile: %s; remove it", ProfileRFC2409)
 		}

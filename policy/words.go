@@ -87,6 +87,15 @@ func (s SASource) String() string { return word("sa", uint8(s), "initiator", "re
 func (e SKEncoding) String() string {
 	return word("sk-encoding", uint8(e), "der", "c1c3c2", "c1c2c3")
 }
+func (k KeyLength) String() string {
+	return word("key-length", uint8(k), "omit", "send", "refuse")
+}
+func (t IDType) String() string {
+	return word("id-type", uint8(t), "dn", "ip", "fqdn", "user-fqdn", "key-id")
+}
+func (c SendCerts) String() string { return word("send-certs", uint8(c), "both", "m3", "none") }
+func (i Initiate) String() string  { return word("initiate", uint8(i), "either", "us", "them") }
+
 func (p FieldPad) String() string { return word("field-pad", uint8(p), "counted", "pkcs7", "zeros") }
 
 // String writes the address, the name, or any.

@@ -55,8 +55,13 @@ func SealFields(sk, nonce, id []byte, d policy.Dialect) (nonceBody, idBody []byt
 	return nonceBody, EncryptCBC(sk, iv[:], PadField(id, d.FieldPad))
 }
 
-// Fields is one reading of the two encrypted fields of M3 or M4.
-type Fields struct{ Nonce, ID []byte }
+// Fields is one reading of the two encrypted fields of M3 or M4, and how they
+// were written: the padding of the nonce, and whether the ID began a chain.
+type Fields struct {
+	Nonce, ID []byte
+	Pad       policy.FieldPad
+	ZeroIV    bool
+}
 
 // Wipe overwrites the nonce: the keys of the ISAKMP SA hang on it.
 func (f Fields) Wipe() { clear(f.Nonce) }
@@ -64,8 +69,10 @@ func (f Fields) Wipe() { clear(f.Nonce) }
 // reading is a plaintext without its padding. A higher cost is a less likely
 // peer.
 type reading struct {
-	b    []byte
-	cost int
+	b      []byte
+	cost   int
+	pad    policy.FieldPad
+	zeroIV bool
 }
 
 // OpenFields decrypts nonce and ID under Sk and returns every plausible reading,
@@ -102,7 +109,7 @@ const (
 func nonceReadings(plain []byte, zeroPad bool) (rs []reading) {
 	rs = unpad(plain)
 	if zeroPad && len(plain) >= 16 {
-		rs = append(rs, reading{plain[:16], costZeros})
+		rs = append(rs, reading{b: plain[:16], cost: costZeros, pad: policy.PadZeros})
 	}
 	return slices.DeleteFunc(rs, func(r reading) bool {
 		return len(r.b) < minNonce || len(r.b) > maxNonce
@@ -112,14 +119,15 @@ func nonceReadings(plain []byte, zeroPad bool) (rs []reading) {
 func idReadings(plain []byte, cost int, zeroPad bool) (rs []reading) {
 	rs = unpad(plain)
 	if n := innerLen(plain); n > 0 && len(plain)-n <= BlockLen {
-		rs = append(rs, reading{plain[:n], costInner})
+		rs = append(rs, reading{b: plain[:n], cost: costInner})
 	}
 	if zeroPad {
-		rs = append(rs, reading{bytes.TrimRight(plain, "\x00"), costZeros})
+		rs = append(rs, reading{b: bytes.TrimRight(plain, "\x00"), cost: costZeros, pad: policy.PadZeros})
 	}
 	rs = slices.DeleteFunc(rs, func(r reading) bool { return !plausibleID(r.b) })
 	for i := range rs {
 		rs[i].cost += cost
+		rs[i].zeroIV = cost == costZeroIV
 		if !usualPort(rs[i].b) {
 			rs[i].cost += costOddPort
 		}
@@ -131,10 +139,10 @@ func idReadings(plain []byte, cost int, zeroPad bool) (rs []reading) {
 func unpad(plain []byte) (rs []reading) {
 	p := int(plain[len(plain)-1])
 	if p < BlockLen && p < len(plain) && count(plain[len(plain)-1-p:len(plain)-1], 0) == p {
-		rs = append(rs, reading{plain[:len(plain)-1-p], 0})
+		rs = append(rs, reading{b: plain[:len(plain)-1-p]})
 	}
 	if p >= 1 && p <= BlockLen && p <= len(plain) && count(plain[len(plain)-p:], byte(p)) == p {
-		rs = append(rs, reading{plain[:len(plain)-p], costPKCS7})
+		rs = append(rs, reading{b: plain[:len(plain)-p], cost: costPKCS7, pad: policy.PadPKCS7})
 	}
 	return rs
 }
@@ -220,7 +228,7 @@ func combine(nonces, ids []reading) (out []Fields) {
 			return bytes.Equal(f.Nonce, p.n.b) && bytes.Equal(f.ID, p.id.b)
 		})
 		if !seen && len(out) < maxReadings {
-			out = append(out, Fields{bytes.Clone(p.n.b), bytes.Clone(p.id.b)})
+			out = append(out, Fields{bytes.Clone(p.n.b), bytes.Clone(p.id.b), p.n.pad, p.id.zeroIV})
 		}
 	}
 	return out

@@ -241,8 +241,8 @@ func TestImplausibleFieldsGiveNothing(t *testing.T) {
 
 func TestReadingsAreAtMostFourBestFirst(t *testing.T) {
 	// Three readings of a nonce, four of an ID: the cheapest pairs remain.
-	n := []reading{{[]byte("n0"), 0}, {[]byte("n1"), costPKCS7}, {[]byte("n3"), costZeros}}
-	i := []reading{{[]byte("i0"), 0}, {[]byte("i1"), costPKCS7}, {[]byte("i0"), costInner}, {[]byte("i5"), costZeroIV}}
+	n := []reading{{b: []byte("n0")}, {b: []byte("n1"), cost: costPKCS7}, {b: []byte("n3"), cost: costZeros}}
+	i := []reading{{b: []byte("i0")}, {b: []byte("i1"), cost: costPKCS7}, {b: []byte("i0"), cost: costInner}, {b: []byte("i5"), cost: costZeroIV}}
 	got := combine(n, i)
 	want := []string{"n0i0", "n0i1", "n1i0", "n1i1"}
 	if len(got) != len(want) {

@@ -123,16 +123,26 @@ func SealEnvelope(rand io.Reader, pub *ecdsa.PublicKey, sk []byte, enc policy.SK
 // A body that has no form at all costs one too, over a stand-in, because every
 // failure in M3 and M4 shall cost the same work.
 func OpenEnvelope(key crypto.Decrypter, body []byte) (secret.Secret, error) {
+	sk, _, err := OpenEnvelopeForm(key, body)
+	return sk, err
+}
+
+// OpenEnvelopeForm is OpenEnvelope that also says in which form the body was.
+func OpenEnvelopeForm(key crypto.Decrypter, body []byte) (secret.Secret, policy.SKEncoding, error) {
 	forms, formErr := envelopeForms(body)
 	var found secret.Secret
 	var first error
-	for _, f := range forms {
+	form := policy.SKDER
+	for i, f := range forms {
 		plain, err := key.Decrypt(nil, f, nil)
 		if err == nil && len(plain) != KeyLen {
 			err = fmt.Errorf("plaintext of %d bytes, must be %d", len(plain), KeyLen)
 		}
 		if err == nil && formErr == nil && found.Len() == 0 {
 			found = secret.New(plain)
+			if len(forms) > 1 {
+				form = policy.SKC1C3C2 + policy.SKEncoding(i)
+			}
 		}
 		clear(plain)
 		if first == nil {
@@ -143,9 +153,9 @@ func OpenEnvelope(key crypto.Decrypter, body []byte) (secret.Secret, error) {
 		first = formErr
 	}
 	if found.Len() != KeyLen {
-		return secret.Secret{}, fmt.Errorf("envelope: %w", first)
+		return secret.Secret{}, form, fmt.Errorf("envelope: %w", first)
 	}
-	return found, nil
+	return found, form, nil
 }
 
 // onCurve says whether the coordinates, 32 bytes each, are a point of the curve.

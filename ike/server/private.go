@@ -90,7 +90,7 @@ func (j *job) run() (out ike.PrivateDone) {
 		}
 	}()
 	if j.op.Envelope != nil {
-		out.Opened, out.Err = j.keys.Open(j.op.Envelope)
+		out.Opened, out.Form, out.Err = j.keys.Open(j.op.Envelope)
 		return out
 	}
 	out.Signed, out.Err = j.keys.Sign(j.op.Digest)

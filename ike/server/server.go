@@ -74,8 +74,8 @@ type Bound struct {
 type PrivateKeys interface {
 	// Sign signs e = SM3(Z|M) and returns DER.
 	Sign(digest []byte) ([]byte, error)
-	// Open opens the SM2 envelope of an SK payload.
-	Open(envelope []byte) (secret.Secret, error)
+	// Open opens the SM2 envelope of an SK payload and says in which form it was.
+	Open(envelope []byte) (secret.Secret, policy.SKEncoding, error)
 }
 
 // Config is everything that a server is made of. The first five fields are

@@ -115,8 +115,10 @@ type hand struct {
 	sign func(digest []byte) ([]byte, error)
 }
 
-func (h hand) Sign(d []byte) ([]byte, error)        { return h.sign(d) }
-func (h hand) Open(b []byte) (secret.Secret, error) { return secret.New(b), nil }
+func (h hand) Sign(d []byte) ([]byte, error) { return h.sign(d) }
+func (h hand) Open(b []byte) (secret.Secret, policy.SKEncoding, error) {
+	return secret.New(b), policy.SKDER, nil
+}
 
 var (
 	here  = netip.MustParseAddrPort("192.0.2.1:500")

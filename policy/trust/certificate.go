@@ -94,6 +94,28 @@ func blocks(b []byte, types ...string) ([][]byte, error) {
 	return out, nil
 }
 
+// Bundle gives the DER of each certificate of a file of intermediates, PEM or one
+// in DER, at most the four that a peer takes. Each must be one of a CA.
+func Bundle(b []byte) ([][]byte, error) {
+	list, err := blocks(b, "CERTIFICATE")
+	if err != nil {
+		return nil, err
+	}
+	if len(list) > maxIntermediates {
+		return nil, fmt.Errorf("holds %d certificates; a peer takes %d", len(list), maxIntermediates)
+	}
+	for i, der := range list {
+		c, r := parse(der)
+		if r == nil {
+			r = c.checkIssuer(false)
+		}
+		if r != nil {
+			return nil, r.about(fmt.Sprintf("certificate %d", i+1))
+		}
+	}
+	return list, nil
+}
+
 // role is which of the two a certificate is meant to be.
 type role string
 

@@ -120,7 +120,7 @@ func (i *Identity) WithEnc(o *Identity) *Identity {
 func (i *Identity) do(op ike.PrivateOp, random source) ike.PrivateDone {
 	done := ike.PrivateDone{ID: op.ID}
 	if op.Envelope != nil {
-		done.Opened, done.Err = gm.OpenEnvelope(i.enc, op.Envelope)
+		done.Opened, done.Form, done.Err = gm.OpenEnvelopeForm(i.enc, op.Envelope)
 	} else {
 		done.Signed, done.Err = gm.SignDigest(random, i.sign, op.Digest)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"yumen/esp"
+	"yumen/ike"
 	"yumen/policy"
 )
 
@@ -22,6 +23,18 @@ func dialect(change func(d *policy.Dialect)) func(*Site) {
 
 func tunnel(change func(t *policy.Tunnel)) func(*Site) {
 	return func(s *Site) { change(s.Tunnel()) }
+}
+
+// asks makes both ends ask often whether the other lives.
+func asks(s *Site) { s.Peer().DPD = policy.DPD{Interval: 5 * time.Second, Tries: 2} }
+
+// onFile gives a site the certificates of its peer.
+func onFile(s *Site) {
+	other := members().R
+	if s.Name == "r" {
+		other = members().I
+	}
+	s.Files = map[string]ike.PeerFiles{s.Peer().Name: {Sign: other.Pair.Sign.DER, Enc: other.Pair.Enc.DER}}
 }
 
 func knobs() []knob {
@@ -50,6 +63,26 @@ func knobs() []knob {
 			both: dialect(func(d *policy.Dialect) { d.ZeroPad = true }), fits: cbc},
 		{name: "header 1.0", turn: func(*Site) {}, both: dialect(func(d *policy.Dialect) { d.GMVersion0 = true }), fits: cbc},
 		{name: "user ID", turn: func(*Site) {}, both: dialect(func(d *policy.Dialect) { d.SM2ID = "gw@example.cn" }), fits: cbc},
+		{name: "key length sent", turn: dialect(func(d *policy.Dialect) { d.KeyLength = policy.KeyLengthSend }), fits: cbc},
+		{name: "key length refused", turn: dialect(func(d *policy.Dialect) { d.KeyLength = policy.KeyLengthRefuse }), fits: cbc},
+		{name: "encryption certificate first", turn: dialect(func(d *policy.Dialect) { d.EncFirst = true }), fits: cbc},
+		{name: "address as ID", turn: dialect(func(d *policy.Dialect) { d.IDType = policy.IDAddress }), fits: cbc},
+		{name: "key ID", turn: dialect(func(d *policy.Dialect) { d.IDType, d.ID = policy.IDKeyID, "box-7" }),
+			both: dialect(func(d *policy.Dialect) { d.PeerID = "box-7" }), fits: cbc},
+		{name: "name as ID", turn: dialect(func(d *policy.Dialect) { d.IDType, d.ID = policy.IDFQDN, "gw.example" }),
+			both: dialect(func(d *policy.Dialect) { d.PeerID = "gw.example" }), fits: cbc},
+		{name: "user name as ID", turn: dialect(func(d *policy.Dialect) { d.IDType, d.ID = policy.IDUserFQDN, "gw@example.cn" }),
+			both: dialect(func(d *policy.Dialect) { d.PeerID = "gw@example.cn" }), fits: cbc},
+		{name: "GCM under another number", turn: func(*Site) {}, both: func(s *Site) {
+			s.Tunnel().Suites = []policy.Suite{policy.SM4GCM128}
+			s.Peer().Dialect.ESPGCM = 253
+		}, fits: gcm},
+		{name: "no Vendor ID of ours", turn: dialect(func(d *policy.Dialect) { d.NoOwnVID = true }), fits: cbc},
+		{name: "dead peer detection, HASH last", turn: dialect(func(d *policy.Dialect) { d.DPDFirst = true }), both: asks, fits: cbc},
+		{name: "dead peer detection without SPI", turn: dialect(func(d *policy.Dialect) { d.DPDNoSPI = true }), both: asks, fits: cbc},
+		{name: "transform ID not checked", turn: dialect(func(d *policy.Dialect) { d.AnyTransform = true }), fits: cbc},
+		{name: "certificates on file", turn: dialect(func(d *policy.Dialect) { d.SendCerts = policy.CertsM3 }), both: onFile, fits: cbc},
+		{name: "certificates on file, none sent", turn: dialect(func(d *policy.Dialect) { d.SendCerts = policy.CertsNone }), both: onFile, fits: cbc},
 		{name: "no NAT-T", turn: dialect(func(d *policy.Dialect) { d.NoNATT = true }), fits: cbc},
 		{name: "no DPD", turn: dialect(func(d *policy.Dialect) { d.NoDPDVID = true }), fits: cbc},
 		{name: "encapsulation off", turn: func(s *Site) { s.Peer().Encap = policy.EncapOff }, fits: cbc},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"yumen/ike"
 	"yumen/policy"
 	"yumen/policy/trust"
 )
@@ -19,6 +20,7 @@ type Site struct {
 	CRL       []byte // nil: no revocation check
 	Policy    policy.Policy
 	Verifiers map[string]*trust.Verifier // nil: made from Anchor and CRL
+	Files     map[string]ike.PeerFiles
 }
 
 // verifiers makes what the engine judges peers with.

@@ -31,6 +31,7 @@ type Plan struct {
 	Selftests []selftest.Result
 
 	verifiers map[string]*trust.Verifier
+	files     map[string]ike.PeerFiles
 	keys      privateKeys
 	engine    *ike.Engine
 	build     Build
@@ -50,7 +51,7 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 	now := time.Now()
 	faults := []error{selftest.Err(p.Selftests)}
 	p.Clock = implausible(now, build.Time, lastTime(cfg.StateDir))
-	faults = append(faults, checkState(cfg.StateDir), p.loadKeys(now), p.loadPolicy())
+	faults = append(faults, checkState(cfg.StateDir), p.loadKeys(now), p.loadPolicy(now))
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 }
 
 func (p *Plan) engineConfig() ike.Config {
-	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Rand: rand.Reader,
+	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Files: p.files, Rand: rand.Reader,
 		PathMTU: p.Config.MTU}
 }
 
@@ -85,15 +86,18 @@ func (p *Plan) loadKeys(now time.Time) error {
 	return nil
 }
 
-func (p *Plan) loadPolicy() error {
+func (p *Plan) loadPolicy(now time.Time) error {
 	pol, err := policy.Load(p.Config.Policy)
 	if err != nil {
 		return err
 	}
-	p.Policy, p.verifiers = pol, map[string]*trust.Verifier{}
+	p.Policy, p.verifiers, p.files = pol, map[string]*trust.Verifier{}, map[string]ike.PeerFiles{}
 	var faults []error
 	for _, peer := range pol.Peers {
 		v, err := verifier(pol, peer)
+		if err == nil {
+			p.files[peer.Name], err = peerFiles(pol, peer, v, now)
+		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: peer %q: %w", p.Config.Policy, peer.Name, err))
 		}
@@ -120,6 +124,39 @@ func verifier(pol *policy.Policy, peer policy.Peer) (*trust.Verifier, error) {
 	return v, nil
 }
 
+// peerFiles reads the certificates that the entry of a peer names. The peer's own
+// are judged at once: a gateway that starts with others would fail without a word
+// from the peer.
+func peerFiles(pol *policy.Policy, peer policy.Peer, v *trust.Verifier, now time.Time) (ike.PeerFiles, error) {
+	var out ike.PeerFiles
+	if peer.Chain != "" {
+		b, err := readFile(pol.Resolve(peer.Chain))
+		if err != nil {
+			return out, fmt.Errorf("send_chain: %w", err)
+		}
+		if out.Chain, err = trust.Bundle(b); err != nil {
+			return out, fmt.Errorf("send_chain %s: %w", peer.Chain, err)
+		}
+	}
+	if peer.Certs == (policy.PeerCerts{}) {
+		return out, nil
+	}
+	for _, one := range []struct {
+		path string
+		to   *[]byte
+	}{{peer.Certs.Sign, &out.Sign}, {peer.Certs.Enc, &out.Enc}} {
+		c, err := keys.LoadCertificate(pol.Resolve(one.path))
+		if err != nil {
+			return out, fmt.Errorf("peer_certs: %w", err)
+		}
+		*one.to = c.DER
+	}
+	if _, err := v.Verify(now, out.Sign, out.Enc, nil); err != nil {
+		return out, fmt.Errorf("peer_certs: %w", err)
+	}
+	return out, nil
+}
+
 // maxTrustFile bounds a bundle of anchors or a revocation list.
 const maxTrustFile = 16 << 20
 
@@ -143,6 +180,6 @@ func (k privateKeys) Sign(digest []byte) ([]byte, error) {
 	return gm.SignDigest(rand.Reader, k.keys.Sign, digest)
 }
 
-func (k privateKeys) Open(envelope []byte) (secret.Secret, error) {
-	return gm.OpenEnvelope(k.keys.Enc, envelope)
+func (k privateKeys) Open(envelope []byte) (secret.Secret, policy.SKEncoding, error) {
+	return gm.OpenEnvelopeForm(k.keys.Enc, envelope)
 }

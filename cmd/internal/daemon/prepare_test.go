@@ -29,7 +29,7 @@ func TestASiteThatIsFitToRunIsPreparedAndNothingIsTouched(t *testing.T) {
 	if der, err := p.keys.Sign(digest); err != nil || len(der) < 60 {
 		t.Errorf("signing gave %x, %v", der, err)
 	}
-	if _, err := p.keys.Open([]byte{0x30, 0}); err == nil {
+	if _, _, err := p.keys.Open([]byte{0x30, 0}); err == nil {
 		t.Error("an empty envelope was opened")
 	}
 }
@@ -47,6 +47,23 @@ func TestEveryFaultOfASiteIsToldAtOnce(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not told: %v", want, err)
 		}
+	}
+}
+
+// withKey adds a line to the entry of the peer.
+func withKey(line string) func(folder) {
+	return func(f folder) {
+		f.write("policy.yaml", strings.Replace(onePeer, "ca: ca.crt", "ca: ca.crt\n    "+line, 1))
+	}
+}
+
+func TestFilesOfAPeerEntryReachTheEngine(t *testing.T) {
+	f := newFolder(t)
+	withKey("send_chain: ca.crt")(f)
+	p, err := Prepare(f.config(), Build{})
+	f.must(err)
+	if files := p.engineConfig().Files["b"]; len(files.Chain) != 1 || files.Sign != nil {
+		t.Errorf("%+v", files)
 	}
 }
 
@@ -68,8 +85,12 @@ func TestFaultsOfOneKindEach(t *testing.T) {
 			f.write("x.crl", "x")
 			f.write("policy.yaml", strings.Replace(onePeer, "ca: ca.crt", "ca: ca.crt\n    crl: x.crl", 1))
 		}, "x.crl"},
-		"no passphrase":  {func(f folder) { f.write("gateway.yaml", "passphrase_file: pass\n") }, "pass"},
-		"huge authority": {func(f folder) { f.write("ca.crt", strings.Repeat("x", maxTrustFile+1)) }, "longer than"},
+		"gone peer_certs":    {withKey("peer_certs: {sign: gone.crt, enc: gone.crt}"), "gone.crt"},
+		"foreign peer_certs": {withKey("peer_certs: {sign: sign.crt, enc: enc.crt}"), "peer_certs"},
+		"gone chain":         {withKey("send_chain: gone.crt"), "send_chain"},
+		"chain is no chain":  {withKey("send_chain: sign.crt"), "is not a CA certificate"},
+		"no passphrase":      {func(f folder) { f.write("gateway.yaml", "passphrase_file: pass\n") }, "pass"},
+		"huge authority":     {func(f folder) { f.write("ca.crt", strings.Repeat("x", maxTrustFile+1)) }, "longer than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFolder(t)

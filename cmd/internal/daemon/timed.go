@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"yumen/ike/server"
+	"yumen/policy"
 	"yumen/policy/secret"
 )
 
@@ -25,7 +26,7 @@ func (t timedKeys) Sign(digest []byte) ([]byte, error) {
 	return t.keys.Sign(digest)
 }
 
-func (t timedKeys) Open(envelope []byte) (secret.Secret, error) {
+func (t timedKeys) Open(envelope []byte) (secret.Secret, policy.SKEncoding, error) {
 	defer t.observe("open", time.Now())
 	return t.keys.Open(envelope)
 }
