@@ -3,6 +3,7 @@ module yumen
 go 1.26.0
 
 require (
+	filippo.io/bigmod v0.1.0
 	github.com/emmansun/gmsm v0.44.1
 	github.com/google/gopacket v1.1.19
 	github.com/prometheus/client_golang v1.25.0

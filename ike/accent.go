@@ -196,9 +196,9 @@ func (s *session) hashLast(h wire.Header, iv [16]byte, ps []wire.Payload) []byte
 	blank := append(slices.Clone(ps), wire.Payload{Type: wire.TypeHash, Body: make([]byte, 32)})
 	plain := wire.AppendPayloads(nil, blank)
 	covered := len(plain) - 4 - 32
-	hash := gm.Protected(s.proven.keys, h.MessageID, plain[:covered])
+	hash := s.keys.Protected(h.MessageID, plain[:covered])
 	copy(plain[covered+4:], hash[:])
-	return h.Append(nil, ps[0].Type, gm.EncryptCBC(s.proven.keys.CipherKey(), iv[:], padBlock(plain)))
+	return h.Append(nil, ps[0].Type, s.keys.Encrypt(iv, padBlock(plain)))
 }
 
 // mannerOfDPD notes how the peer writes dead peer detection; false when that is

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"yumen/esp"
-	"yumen/ike/gm"
 	"yumen/ike/wire"
 	"yumen/policy"
 	"yumen/policy/secret"
@@ -57,12 +56,9 @@ type child struct {
 func (c *child) make(x *exchange, pick chosen) {
 	s, t := x.s, x.tunnel.entry
 	in, out := x.spi, pick.spi
-	n := 48
-	if pick.x.suite == policy.SM4GCM128 {
-		n = 20
-	}
+	n := esp.KeymatLen(pick.x.suite)
 	key := func(spi esp.SPI) secret.Secret {
-		return gm.Keymat(s.proven.keys.D, uint8(wire.ProtoESP), uint32(spi), x.hash.Ni, x.hash.Nr, n)
+		return s.keys.Keymat(uint8(wire.ProtoESP), uint32(spi), x.hash.Ni, x.hash.Nr, n)
 	}
 	c.Child = esp.Child{
 		ID: c.ID, Tunnel: t.Name, Peer: s.peer.entry.Name, Selector: x.selector,
@@ -71,7 +67,7 @@ func (c *child) make(x *exchange, pick chosen) {
 		In:   esp.Half{SPI: in, Keymat: key(in)},
 		Out:  esp.Half{SPI: out, Keymat: key(out)},
 	}
-	if c.Suite == policy.SM4GCM128 {
+	if c.Suite != policy.SM4CBCHMACSM3 { // the others have one length
 		c.ICVBits = 128
 	}
 	if !c.Path.Encap {

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"yumen/policy"
+	"yumen/policy/secret"
 	"yumen/policy/trust"
 )
 
@@ -19,10 +20,14 @@ type Config struct {
 	Policy *policy.Policy
 	// Own are our two certificates; their private keys stay behind PrivateOp.
 	Own trust.Pair
-	// Verifiers holds one verifier for each peer of the policy, by name.
+	// Verifiers holds one verifier for each peer of the policy that has certificates,
+	// by name.
 	Verifiers map[string]*trust.Verifier
 	// Files holds, by name of the peer, what its entry names besides the anchor.
 	Files map[string]PeerFiles
+	// PreShared holds the keys of peers that have one instead of certificates
+	// (profile rfc2409-psk), by name. They stay the caller's, who wipes them.
+	PreShared map[string]secret.Secret
 	// Rand is the source of cookies, nonces, Sk, SPIs, message IDs and jitter.
 	Rand io.Reader
 	// PathMTU is the largest packet outside that we would send, in bytes, headers

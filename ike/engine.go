@@ -24,6 +24,7 @@ type Engine struct {
 	peers   []*peer // in the order of the policy
 	tunnels []*tunnel
 	started bool
+	nonGM   bool // some peer is not GB/T 36968
 	ending  bool // Stop of everything was asked
 
 	dials    map[wire.Cookie]*dial
@@ -98,12 +99,18 @@ func (c Config) check() error {
 		return errors.New("engine: own certificates are missing")
 	}
 	for _, p := range c.Policy.Peers {
+		if p.PreShared.Used {
+			if c.PreShared[p.Name].Len() == 0 {
+				return fmt.Errorf("engine: no pre-shared key for peer %q", p.Name)
+			}
+			continue
+		}
 		if c.Verifiers[p.Name] == nil {
 			return fmt.Errorf("engine: no verifier for peer %q", p.Name)
 		}
 	}
 	for _, t := range c.Policy.Tunnels {
-		if c.Verifiers[t.Peer] == nil {
+		if _, ok := c.Policy.Peer(t.Peer); !ok {
 			return fmt.Errorf("engine: tunnel %q names the unknown peer %q", t.Name, t.Peer)
 		}
 	}
@@ -190,7 +197,16 @@ func (e *Engine) tick() {
 }
 
 func (e *Engine) effect(f Effect) { e.out.Effects = append(e.out.Effects, f) }
-func (e *Engine) tell(v Event)    { e.out.Events = append(e.out.Events, v) }
+
+// tell adds an event; whatever is told of a peer that is not GB/T 36968 says so.
+func (e *Engine) tell(v Event) {
+	if e.nonGM && v.Peer != "" {
+		if p := e.peerNamed(v.Peer); p != nil {
+			v.NonGM = p.entry.NonGM()
+		}
+	}
+	e.out.Events = append(e.out.Events, v)
+}
 
 // send puts datagrams out, in pieces where they are large and the peer takes them.
 func (e *Engine) send(ds ...Datagram) {
@@ -277,6 +293,9 @@ func (e *Engine) failed(in Failed) {
 	case Remove:
 		e.tell(Event{Kind: PlaneFailed, Reason: InstallFailed, Child: f.Child, Detail: detail})
 	case PrivateOp:
+		if f.Power != nil {
+			f.Power.Exponent.Wipe()
+		}
 		e.privateDone(PrivateDone{ID: f.ID, Err: in.Err})
 	case Resolve:
 		e.resolved(Resolved{Peer: f.Peer, Attempt: f.Attempt, Err: in.Err})

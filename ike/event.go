@@ -56,6 +56,7 @@ type Event struct {
 	Reason           Reason
 	Detail           string // for people, lower case, no secrets
 	Peer             string // name of the configured peer, once known
+	NonGM            string // profile of Peer where it is not GB/T 36968
 	Claimed          bool   // Peer is claimed, not yet proven (before M5/M6)
 	Tunnel           string
 	Role             Role

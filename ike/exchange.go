@@ -21,9 +21,9 @@ type protected struct {
 }
 
 // open decrypts a phase-2 message under iv. Nothing is authentic yet.
-func (s *session) open(keys gm.Keys, iv [16]byte, d Datagram, h wire.Header) (protected, error) {
+func (s *session) open(keys keying, iv [16]byte, d Datagram, h wire.Header) (protected, error) {
 	body := d.Data[wire.HeaderLen:]
-	plain, err := gm.DecryptCBC(keys.CipherKey(), iv[:], body)
+	plain, err := keys.Decrypt(iv, body)
 	if err != nil {
 		return protected{}, err
 	}
@@ -46,7 +46,7 @@ func (p protected) afterHash() []byte {
 // closeBody writes a phase-2 message: HASH first, then rest.
 func (s *session) closeBody(h wire.Header, iv [16]byte, hash [32]byte, rest []wire.Payload) ([]byte, [16]byte) {
 	ps := append([]wire.Payload{{Type: wire.TypeHash, Body: hash[:]}}, rest...)
-	body := gm.EncryptCBC(s.proven.keys.CipherKey(), iv[:], padBlock(wire.AppendPayloads(nil, ps)))
+	body := s.keys.Encrypt(iv, padBlock(wire.AppendPayloads(nil, ps)))
 	return h.Append(nil, wire.TypeHash, body), gm.LastBlock(body)
 }
 
@@ -81,11 +81,11 @@ func (s *session) inform(ps ...wire.Payload) {
 // informational is a protected informational message of those payloads.
 func (s *session) informational(ps ...wire.Payload) []byte {
 	id := s.newMessageID()
-	h, iv := s.header(wire.Informational, id, wire.FlagEncrypted), gm.PhaseTwoIV(s.lastBlock, id)
+	h, iv := s.header(wire.Informational, id, wire.FlagEncrypted), s.keys.PhaseTwoIV(s.lastBlock, id)
 	if s.dialect.DPDFirst && isDPD(ps[0]) {
 		return s.hashLast(h, iv, ps)
 	}
-	hash := gm.Protected(s.proven.keys, id, wire.AppendPayloads(nil, ps))
+	hash := s.keys.Protected(id, wire.AppendPayloads(nil, ps))
 	b, _ := s.closeBody(h, iv, hash, ps)
 	return b
 }
@@ -94,7 +94,7 @@ func (s *session) informational(ps ...wire.Payload) []byte {
 // Before M6 it can only be the peer's verdict on M5.
 func (s *session) protectedNotice(d Datagram, h wire.Header) {
 	if s.state != established {
-		s.verdict(d, h)
+		s.phase.verdict(d, h)
 		return
 	}
 	if x := s.exchanges[h.MessageID]; x != nil && x.waits {
@@ -105,7 +105,7 @@ func (s *session) protectedNotice(d Datagram, h wire.Header) {
 		s.drop(Duplicate, fmt.Sprintf("message ID %08x was used", h.MessageID))
 		return
 	}
-	ps, err := s.authentic(s.proven.keys, gm.PhaseTwoIV(s.lastBlock, h.MessageID), d, h)
+	ps, err := s.authentic(s.keys, s.keys.PhaseTwoIV(s.lastBlock, h.MessageID), d, h)
 	if err == nil && !s.mannerOfDPD(ps[0], h) {
 		err = fmt.Errorf("dead peer detection of another form (accept: exact)")
 	}
@@ -133,7 +133,7 @@ func (s *session) protectedNotice(d Datagram, h wire.Header) {
 
 // authentic decrypts an informational message and checks HASH(1). Some peers
 // put the HASH last, over what stands before it.
-func (s *session) authentic(keys gm.Keys, iv [16]byte, d Datagram, h wire.Header) ([]wire.Payload, error) {
+func (s *session) authentic(keys keying, iv [16]byte, d Datagram, h wire.Header) ([]wire.Payload, error) {
 	p, err := s.open(keys, iv, d, h)
 	if err != nil {
 		return nil, err
@@ -147,11 +147,11 @@ func (s *session) authentic(keys gm.Keys, iv [16]byte, d Datagram, h wire.Header
 		hash, rest = p.payloads[n-1].Body, p.payloads[:n-1]
 		covered = p.plain[:len(p.plain)-4-len(hash)]
 	}
-	want := gm.Protected(keys, h.MessageID, covered)
+	want := keys.Protected(h.MessageID, covered)
 	ok := subtle.ConstantTimeCompare(want[:], hash) == 1
 	if !ok && len(rest) == 1 {
 		// The same with the payload written as the only one.
-		want = gm.Protected(keys, h.MessageID, wire.AppendPayloads(nil, rest))
+		want = keys.Protected(h.MessageID, wire.AppendPayloads(nil, rest))
 		ok = subtle.ConstantTimeCompare(want[:], hash) == 1
 	}
 	if !ok {
@@ -168,7 +168,7 @@ func (s *session) verdict(d Datagram, h wire.Header) {
 		return
 	}
 	for _, c := range s.claims {
-		ps, err := s.authentic(c.keys, gm.PhaseTwoIV(c.iv, h.MessageID), d, h)
+		ps, err := s.authentic(gmKeying{c.keys}, gm.PhaseTwoIV(c.iv, h.MessageID), d, h)
 		if err != nil {
 			continue
 		}
@@ -284,7 +284,7 @@ func (e *Engine) refuse(d Datagram, h wire.Header, n wire.NotifyType, reason Rea
 	note := wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoISAKMP, Type: n,
 		SPI: append(append([]byte(nil), h.Initiator[:]...), r[:]...)}
 	m := wire.Message{
-		Header: wire.Header{Initiator: h.Initiator, Responder: r, Version: wire.Version11,
+		Header: wire.Header{Initiator: h.Initiator, Responder: r, Version: candidates[0].how.version(candidates[0].entry.Dialect),
 			Exchange: wire.Informational, MessageID: uint32(e.random64())},
 		Payloads: []wire.Payload{{Type: wire.TypeNotify, Body: note.Append(nil)}},
 	}

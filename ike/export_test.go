@@ -3,7 +3,6 @@ package ike
 import (
 	"slices"
 
-	"yumen/ike/gm"
 	"yumen/ike/wire"
 )
 
@@ -24,14 +23,14 @@ func (e *Engine) Held() Held {
 }
 
 // Proven says whether there is a session that is proven.
-func (e *Engine) Proven() bool { return len(e.sessions) > 0 && e.sessionList()[0].proven != nil }
+func (e *Engine) Proven() bool { return len(e.sessions) > 0 && e.sessionList()[0].state == established }
 
 // Forge writes a message as the proven peer of this engine could: with a HASH
 // that verifies over payloads of any kind. For QuickMode it is a QM1.
 func (e *Engine) Forge(x wire.ExchangeType, ps []wire.Payload) Datagram {
 	s := e.sessionList()[0]
 	id := s.newMessageID()
-	hash := gm.Protected(s.proven.keys, id, wire.AppendPayloads(nil, ps))
-	b, _ := s.closeBody(s.header(x, id, wire.FlagEncrypted), gm.PhaseTwoIV(s.lastBlock, id), hash, ps)
+	hash := s.keys.Protected(id, wire.AppendPayloads(nil, ps))
+	b, _ := s.closeBody(s.header(x, id, wire.FlagEncrypted), s.keys.PhaseTwoIV(s.lastBlock, id), hash, ps)
 	return Datagram{Local: s.local, Remote: s.remote, Data: slices.Clone(b)}
 }

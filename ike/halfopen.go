@@ -164,13 +164,10 @@ func (h *halfOpen) event(kind EventKind, reason Reason, detail string) Event {
 // second is M2. Everything in it follows from what is kept.
 func (h *halfOpen) second(e *Engine) []byte {
 	m := wire.Message{
-		Header:   wire.Header{Initiator: h.key.i, Responder: h.key.r, Version: h.version, Exchange: wire.MainMode},
-		Payloads: []wire.Payload{{Type: wire.TypeSA, Body: h.answer()}},
+		Header: wire.Header{Initiator: h.key.i, Responder: h.key.r, Version: h.version, Exchange: wire.MainMode},
+		Payloads: slices.Concat([]wire.Payload{{Type: wire.TypeSA, Body: h.answer()}},
+			h.peer.how.second(e, h.peer.entry), vendorIDs(h.peer.entry, h.dialect())),
 	}
-	if h.dialect().SendCerts == policy.CertsBoth {
-		m.Payloads = append(m.Payloads, e.cfg.ownCerts(h.peer.entry, h.dialect())...)
-	}
-	m.Payloads = append(m.Payloads, vendorIDs(h.peer.entry, h.dialect())...)
 	return m.Append(nil)
 }
 
@@ -180,11 +177,11 @@ func (h *halfOpen) answer() []byte {
 	if err != nil {
 		return nil
 	}
-	answer, _, err := choosePhaseOne(sa, h.dialect())
+	x, err := h.peer.how.choose(sa, h.peer.entry)
 	if err != nil {
 		return nil
 	}
-	return answer.Append(nil)
+	return x.answer.Append(nil)
 }
 
 func (h *halfOpen) dialect() policy.Dialect { return h.peer.entry.Dialect }
@@ -219,13 +216,14 @@ func (e *Engine) promote(h *halfOpen, d Datagram, x wire.Header) {
 	if err != nil {
 		return
 	}
-	answer, offer, err := choosePhaseOne(sa, h.dialect())
+	offer, err := h.peer.how.choose(sa, h.peer.entry)
 	if err != nil {
 		return
 	}
 	s := e.newSession(Responder, h.key, Datagram{Local: h.local, Remote: h.remote})
 	s.version, s.dialect, s.first, s.created = h.version, h.dialect(), h, h.created
-	s.offered, s.saI, s.saR, s.knows, s.lifetime = offer, h.saI, answer.Append(nil), h.knows, seconds(offer.life.seconds)
+	s.offered, s.saI, s.saR, s.knows, s.lifetime = offer.offered, h.saI, offer.answer.Append(nil), h.knows, seconds(offer.seconds)
+	s.phase = h.peer.how.begin(s)
 	s.receive(d, x)
 	if s.pending == 0 && len(s.claims) == 0 && s.pieces.number == 0 {
 		delete(e.sessions, h.key)
@@ -237,5 +235,5 @@ func (e *Engine) promote(h *halfOpen, d Datagram, x wire.Header) {
 	o.promoted[class(h.known)]++
 	h.session = s
 	e.clock.set(&s.life, h.created.Add(halfOpenLife), func() { s.fail(Timeout, "not proven in time") })
-	s.note(offer.deviations(), nil)
+	s.note(offer.deviations, nil)
 }

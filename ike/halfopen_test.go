@@ -17,7 +17,7 @@ func openings(n int, known, oneSource bool) (*Engine, []*halfOpen) {
 	e := &Engine{cfg: Config{Rand: rand.NewChaCha8([32]byte{1})}, door: newDoor(), now: time.Unix(1_800_000_000, 0)}
 	e.halfOpen = halfOpens{byFirst: map[firstKey]*halfOpen{}, byPair: map[pairKey]*halfOpen{}}
 	offer := phaseOneOffer(24*time.Hour, policy.Dialect{}).Append(nil)
-	p := &peer{e: e}
+	p := &peer{e: e, how: envelope{}}
 	hs := make([]*halfOpen, n)
 	for i := range hs {
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"yumen/esp"
+	"yumen/ike/psk"
 	"yumen/policy"
 	"yumen/policy/secret"
 )
@@ -52,7 +53,7 @@ type Resolved struct {
 // PrivateDone answers a PrivateOp effect.
 type PrivateDone struct {
 	ID     uint64
-	Opened secret.Secret     // plaintext of the envelope
+	Opened secret.Secret     // plaintext of the envelope, or the power
 	Form   policy.SKEncoding // in which the envelope was
 	Signed []byte            // DER signature
 	Err    error
@@ -130,12 +131,31 @@ type PathMTU struct {
 }
 
 // PrivateOp asks for one operation with a private key of ours; answered by
-// PrivateDone. Exactly one of Envelope (opened with the encryption key) and
-// Digest (signed with the signing key: e = SM3(Z|M), never M) is set.
+// PrivateDone. Exactly one of Envelope (opened with the encryption key), Digest
+// (signed with the signing key: e = SM3(Z|M), never M) and Power (needs no key of
+// the gateway) is set.
 type PrivateOp struct {
 	ID       uint64
 	Envelope []byte
 	Digest   []byte
+	Power    *Power
+}
+
+// Power is an exponentiation in group 14, of profile rfc2409-psk only: Base, or
+// the generator where it is nil, to the power of Exponent.
+type Power struct {
+	Base     []byte
+	Exponent secret.Secret
+}
+
+// Raise computes the power and wipes the exponent, which is the caller's own copy.
+func (p *Power) Raise() (secret.Secret, error) {
+	defer p.Exponent.Wipe()
+	v, err := psk.Raise(p.Base, p.Exponent.Bytes())
+	if err != nil {
+		return secret.Secret{}, err
+	}
+	return secret.Take(v), nil
 }
 
 func (Install) effect()   {}

@@ -28,13 +28,13 @@ const (
 
 // parts are the bodies of a message's payloads by their place in its layout.
 type parts struct {
-	sa, sk, nonce, sig, hash []byte
-	ids                      [][]byte
-	certs                    certificates
-	natd, natoa              [][]byte
-	vendors                  [][]byte
-	notes                    [][]byte // notifications, not acted upon in an exchange
-	skipped                  []wire.PayloadType
+	sa, sk, ke, nonce, sig, hash []byte
+	ids                          [][]byte
+	certs                        certificates
+	natd, natoa                  [][]byte
+	vendors                      [][]byte
+	notes                        [][]byte // notifications, not acted upon in an exchange
+	skipped                      []wire.PayloadType
 }
 
 // certificates are the bodies of certificate payloads, without their encoding.
@@ -61,6 +61,10 @@ func (l layout) arrange(ps []wire.Payload) (parts, error) {
 			}
 			continue
 		}
+		if x.Type == wire.TypeKE && l.quick() && at == 3 && p.ke == nil {
+			p.ke = x.Body // to be refused by name
+			continue
+		}
 		if at == len(l) || x.Type != l[at] {
 			return p, fmt.Errorf("%v is out of place", x.Type)
 		}
@@ -75,6 +79,9 @@ func (l layout) arrange(ps []wire.Payload) (parts, error) {
 	}
 	return p, fmt.Errorf("%v is missing", l[at])
 }
+
+// quick reports whether l is quick mode.
+func (l layout) quick() bool { return len(l) == len(layoutQuick) && l[0] == wire.TypeHash }
 
 // aside takes payloads that have no place of their own.
 func (p *parts) aside(x wire.Payload) bool {
@@ -102,6 +109,8 @@ func (p *parts) place(x wire.Payload) error {
 		p.sa = x.Body
 	case wire.TypeSK:
 		p.sk = x.Body
+	case wire.TypeKE:
+		p.ke = x.Body
 	case wire.TypeNonce:
 		p.nonce = x.Body
 	case wire.TypeSig:

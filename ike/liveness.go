@@ -102,8 +102,7 @@ func (s *session) greet() {
 // this session began. What crossed with it is not older.
 func (s *session) initialContact() {
 	for _, o := range slices.Clone(s.peer.live) {
-		if o == s || !o.up.Before(s.created) || o.proven.pair.Sign.Fingerprint != s.proven.pair.Sign.Fingerprint ||
-			o.proven.pair.Enc.Fingerprint != s.proven.pair.Enc.Fingerprint {
+		if o == s || !o.up.Before(s.created) || o.mark != s.mark {
 			continue
 		}
 		s.e.tell(o.event(IKEDown, Replaced, "the peer started anew"))

@@ -40,6 +40,10 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.stray(d, h, WrongInitiator, "this peer only answers (initiate: us)")
 		return
 	}
+	if candidates = speaking(candidates, h.Version); len(candidates) == 0 {
+		e.refuse(d, h, wire.InvalidMinorVersion, BadVersion, fmt.Sprintf("%02x from a peer that speaks another", h.Version))
+		return
+	}
 	if e.dials[h.Initiator] != nil {
 		e.stray(d, h, UnexpectedState, "our own message came back")
 		return
@@ -59,7 +63,7 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.stray(d, h, Malformed, err.Error())
 		return
 	}
-	if _, _, err := choosePhaseOne(sa, candidates[0].entry.Dialect); err != nil {
+	if _, err := candidates[0].how.choose(sa, candidates[0].entry); err != nil {
 		e.refuse(d, h, wire.NoProposalChosen, NoProposal, err.Error())
 		return
 	}
@@ -76,6 +80,11 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 // mayBegin leaves the peers that main mode may come from.
 func mayBegin(peers []*peer) []*peer {
 	return slices.DeleteFunc(peers, func(p *peer) bool { return p.entry.Dialect.Initiate == policy.InitiateUs })
+}
+
+// speaking leaves the peers that speak that header version.
+func speaking(peers []*peer, version uint8) []*peer {
+	return slices.DeleteFunc(peers, func(p *peer) bool { return !p.how.speaks(version, p.entry) })
 }
 
 func certPayload(encoding wire.CertEncoding, der []byte) wire.Payload {
@@ -100,7 +109,7 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 		drop(Malformed, err)
 		return
 	}
-	p, err := layoutM2.arrangeMain(m.Payloads, e.cfg.Files[d.peer.entry.Name].Sign != nil)
+	p, err := d.peer.how.arrange(d.peer, m.Payloads)
 	if err != nil {
 		drop(PayloadOrder, err)
 		return
@@ -110,19 +119,13 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 		drop(Malformed, err)
 		return
 	}
-	x, err := checkPhaseOneAnswer(d.offer, sa, d.dialect)
+	x, err := d.peer.how.check(d, sa)
 	if err != nil {
 		drop(AnswerMismatch, err)
 		return
 	}
-	certs, err := d.peer.withKnown(p.certs)
+	pair, reason, err := d.peer.how.trust(d.peer, p.certs)
 	if err != nil {
-		drop(PayloadOrder, err)
-		return
-	}
-	pair, err := e.verify(d.peer, certs)
-	if err != nil {
-		reason, _ := refusal(err)
 		drop(reason, err)
 		return
 	}
@@ -132,14 +135,14 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 	s.begun = d.begun
 	s.saI, s.saR = d.saI, slices.Clone(p.sa)
 	s.knows = readVendors(p.vendors)
-	s.lifetime = seconds(x.life.seconds)
+	s.lifetime = seconds(x.seconds)
+	s.phase = d.peer.how.begin(s)
 	d.sessions = append(d.sessions, s)
-	s.offered = x
-	s.compare(d.peer.entry.Dialect, x.heard(d.peer.entry.Dialect))
-	s.note(x.deviations(), p.skipped)
+	s.offered = x.offered
+	s.compare(d.peer.entry.Dialect, x.heard)
+	s.note(x.deviations, p.skipped)
 	e.clock.set(&s.life, e.now.Add(halfOpenLife+firstResend<<maxSends), func() { s.fail(Timeout, "not proven in time") })
-	s.own = e.newHalf(s.ownID(s.dialect))
-	s.sign(s.own, s.dialect, func(sig []byte) { s.third(sig) })
+	s.phase.third()
 }
 
 // newHalf draws what this side brings into an exchange.

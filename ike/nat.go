@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"yumen/ike/gm"
 	"yumen/ike/wire"
 	"yumen/policy"
 )
@@ -48,8 +47,8 @@ func (s *session) natPayloads(encap policy.Encap) []wire.Payload {
 	if !s.knows.natt || encap == policy.EncapOff {
 		return nil
 	}
-	remote := gm.NATD(s.cki, s.ckr, s.remote)
-	own := gm.NATD(s.cki, s.ckr, s.local)
+	remote := s.phase.natd(s.remote)
+	own := s.phase.natd(s.local)
 	if encap == policy.EncapForce {
 		copy(own[:], s.e.random(len(own)))
 	}
@@ -64,10 +63,10 @@ func (s *session) detectNAT(natd [][]byte, d Datagram, encap policy.Encap) natSt
 		return n
 	}
 	n.forced = encap == policy.EncapForce
-	n.ours = !gm.MatchNATD(natd[0], s.cki, s.ckr, d.Local)
+	n.ours = !s.phase.isNATD(natd[0], d.Local)
 	n.theirs = true
 	for _, own := range natd[1:] {
-		if gm.MatchNATD(own, s.cki, s.ckr, d.Remote) {
+		if s.phase.isNATD(own, d.Remote) {
 			n.theirs = false
 		}
 	}

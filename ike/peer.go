@@ -8,6 +8,7 @@ import (
 
 	"yumen/ike/wire"
 	"yumen/policy"
+	"yumen/policy/secret"
 	"yumen/policy/trust"
 )
 
@@ -27,8 +28,10 @@ const (
 type peer struct {
 	e        *Engine
 	entry    policy.Peer
+	how      method
 	verifier *trust.Verifier
-	addrs    []netip.Addr // of an FQDN, as last resolved
+	key      secret.Secret // pre-shared; empty with certificates
+	addrs    []netip.Addr  // of an FQDN, as last resolved
 	dial     *dial
 	asked    uint64 // attempt whose addresses are being resolved; 0: none
 	live     []*session
@@ -128,12 +131,9 @@ func (e *Engine) resolved(in Resolved) {
 // begin sends M1.
 func (p *peer) begin(local, remote netip.Addr) {
 	e := p.e
-	d := &dial{peer: p, cki: e.newCookie(), version: wire.Version11, begun: e.now, dialect: p.entry.Dialect,
+	d := &dial{peer: p, cki: e.newCookie(), begun: e.now, dialect: p.entry.Dialect,
 		local: netip.AddrPortFrom(local, portIKE), remote: netip.AddrPortFrom(remote, portIKE)}
-	if d.dialect.GMVersion0 {
-		d.version = wire.Version10
-	}
-	d.offer = phaseOneOffer(p.entry.IKELifetime, d.dialect)
+	d.version, d.offer = p.how.version(d.dialect), p.how.offer(p.entry, d.dialect)
 	d.saI = d.offer.Append(nil)
 	p.dial = d
 	e.dials[d.cki] = d

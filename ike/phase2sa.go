@@ -24,6 +24,8 @@ const (
 	espSM4      = 129
 	espSM4Draft = 127
 	authHMACSM3 = 20
+	espAES      = 12 // RFC 3602 5, and its authentication RFC 4868 5: of profile rfc2409-psk
+	authSHA256  = 5
 	modeTunnel  = 1
 	modeUDP     = 3
 	modeUDPOld  = 61443 // NAT-T drafts
@@ -53,7 +55,11 @@ func phaseTwoOffer(t policy.Tunnel, d policy.Dialect, udp bool, spi esp.SPI) wir
 	p := wire.Proposal{Number: 1, Protocol: wire.ProtoESP, SPI: spiBytes(spi)}
 	add := func(id uint8, esn bool) {
 		var as []wire.Attribute
-		if id != d.GCMNumber() {
+		switch id {
+		case d.GCMNumber():
+		case espAES:
+			as = append(as, wire.Short(attrAuthAlg, authSHA256), wire.Short(attrSAKeyLen, keyBits))
+		default:
 			as = append(as, wire.Short(attrAuthAlg, authHMACSM3))
 		}
 		as = append(as, wire.Short(attrMode, mode), wire.Short(attrSALifeType, lifeSeconds),
@@ -86,6 +92,8 @@ func transformIDs(s policy.Suite, d policy.Dialect) []uint8 {
 	switch {
 	case s == policy.SM4GCM128:
 		return []uint8{d.GCMNumber()}
+	case s == policy.AESCBCHMACSHA256:
+		return []uint8{espAES}
 	case d.ESPSM4 == policy.ESPOnly127:
 		return []uint8{espSM4Draft}
 	case d.ESPSM4 == policy.ESPOnly129:
@@ -118,7 +126,7 @@ func readPhaseTwo(t wire.Transform, d policy.Dialect) (phaseTwo, error) {
 		case attrESN:
 			esn = v
 		case attrSAGroup:
-			return x, fmt.Errorf("group %d: there is no PFS in this protocol", v)
+			return x, fmt.Errorf("group %d: there is no PFS here; switch it off at the peer", v)
 		default:
 			x.unknown = append(x.unknown, a.Type)
 		}
@@ -127,7 +135,7 @@ func readPhaseTwo(t wire.Transform, d policy.Dialect) (phaseTwo, error) {
 	case keyLength != 0 && d.KeyLength == policy.KeyLengthRefuse:
 		return x, fmt.Errorf("a key length attribute (key_length: refuse)")
 	case keyLength != 0 && keyLength != keyBits:
-		return x, fmt.Errorf("key length %d: SM4 has 128", keyLength)
+		return x, fmt.Errorf("key length %d: we take 128", keyLength)
 	case esn > 1:
 		return x, fmt.Errorf("extended sequence number attribute %d", esn)
 	}
@@ -146,6 +154,11 @@ func readPhaseTwo(t wire.Transform, d policy.Dialect) (phaseTwo, error) {
 			return x, fmt.Errorf("authentication algorithm %d with SM4-GCM", auth)
 		}
 		x.suite = policy.SM4GCM128
+	case espAES:
+		if auth != authSHA256 || keyLength != keyBits {
+			return x, fmt.Errorf("AES with %d bits, authentication algorithm %d: of AES we know 128 bits with 5 (HMAC-SHA-256)", keyLength, auth)
+		}
+		x.suite = policy.AESCBCHMACSHA256
 	default:
 		return x, fmt.Errorf("transform ID %d: we take 129, 127 (SM4-CBC) and %d (SM4-GCM)", t.ID, d.GCMNumber())
 	}

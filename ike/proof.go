@@ -130,16 +130,11 @@ func (s *session) fresh(c *claim, d Datagram, h wire.Header) bool {
 
 // establish makes a claim the peer: from here on it is believed.
 func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
-	e := s.e
 	last := gm.LastBlock(d.Data[wire.HeaderLen:])
 	s.proven, s.peer, s.dialect, s.accent = c, c.peer, c.dialect, c.accent
-	s.nat = c.nat
-	if d.Local.Port() == portNAT {
-		if s.local.Port() != portNAT && !s.nat.found() {
-			s.nat.theirs = true // NAT-D is not authentic, but a peer that moves here found a NAT
-		}
-		s.local, s.remote = d.Local, d.Remote
-	}
+	s.keys, s.quickForm = gmKeying{c.keys}, s.dialect.QMHash
+	s.name, s.mark = c.pair.Sign.Name, c.pair.Sign.Fingerprint+" "+c.pair.Enc.Fingerprint
+	s.moveTo(d, c.nat)
 	if s.role == Responder {
 		c.iv = last
 		sa := s.saI
@@ -148,31 +143,44 @@ func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
 		}
 		proof := s.proofHash(c, Responder, sa)
 		answer := s.seal(c, proof[:])
-		last = c.iv
-		s.seen.remember(hash, answer, e.now)
+		s.conclude(hash, answer, c.iv)
+	} else {
+		s.conclude(hash, nil, last)
+	}
+}
+
+// moveTo takes the place over that the peer's proof came from.
+func (s *session) moveTo(d Datagram, nat natState) {
+	s.nat = nat
+	if d.Local.Port() == portNAT {
+		if s.local.Port() != portNAT && !s.nat.found() {
+			s.nat.theirs = true // NAT-D is not authentic, but a peer that moves here found a NAT
+		}
+		s.local, s.remote = d.Local, d.Remote
+	}
+}
+
+// conclude is the end of phase 1, whichever method it had: the proof with that
+// hash was believed, answer is the responder's M6, last its last block (that of
+// the M6 that came, at the initiator).
+func (s *session) conclude(hash [32]byte, answer []byte, last [16]byte) {
+	e := s.e
+	s.seen.remember(hash, answer, e.now)
+	if answer != nil {
 		e.send(s.datagram(answer))
 	} else {
-		s.seen.remember(hash, nil, e.now)
 		s.dropSiblings()
 	}
 	s.lastBlock = last
 	s.state, s.up = established, e.now
 	s.openDone()
 	e.quiet(&s.resend)
-	for _, o := range s.claims {
-		o.ours.wipe()
-		o.theirs.wipe()
-		if o != c {
-			o.keys.Wipe()
-		}
-	}
-	s.claims, s.reading = nil, nil
+	s.phase.done()
 	s.exchanges, s.used = map[uint32]*exchange{}, map[uint32]struct{}{}
-	s.quickForm = s.dialect.QMHash
 	if s.nat.found() {
 		e.tell(s.event(NATFound, "", s.nat.String()))
 	}
-	up := s.event(IKEUp, "", c.pair.Sign.Name)
+	up := s.event(IKEUp, "", s.name)
 	up.Took = e.now.Sub(s.created)
 	e.tell(up)
 	s.peer.proven(s)
@@ -279,7 +287,7 @@ func (s *session) receive(d Datagram, h wire.Header) {
 	case h.Exchange == wire.MainMode && h.MessageID == 0 && !encrypted && h.Flags == 0:
 		s.fieldsOrSA(d, h)
 	case h.Exchange == wire.MainMode && h.MessageID == 0 && h.Flags == wire.FlagEncrypted:
-		s.proof(d, h)
+		s.phase.proof(d, h)
 	case h.MessageID == 0 || !encrypted || h.Flags&^(wire.FlagEncrypted|wire.FlagCommit) != 0:
 		s.drop(BadFlags, fmt.Sprintf("exchange %v, message ID %08x, flags %02x", h.Exchange, h.MessageID, h.Flags))
 	case h.Exchange == wire.Informational:
@@ -301,7 +309,7 @@ func (s *session) fieldsOrSA(d Datagram, h wire.Header) {
 	case s.role == Initiator && s.state == sentSA:
 		s.drop(UnexpectedState, "message 4 before message 3 was sent")
 	default:
-		s.fields(d)
+		s.phase.fields(d)
 	}
 }
 
@@ -324,27 +332,19 @@ func (e *Engine) versionSuits(d Datagram, h wire.Header, s *session) bool {
 		return h.Version == s.version
 	}
 	switch {
-	case h.Version == wire.Version11 && !e.onlyOldVersion(d):
-		return true
 	case h.Version>>4 != 1:
 		e.refuse(d, h, wire.InvalidMajorVersion, BadVersion, fmt.Sprintf("%02x", h.Version))
 		return false
-	case h.Version == wire.Version10 && e.oldVersionAllowed(d):
+	case e.speaks(d, h.Version):
 		return true
 	}
 	e.refuse(d, h, wire.InvalidMinorVersion, BadVersion, fmt.Sprintf("%02x is not spoken with this peer", h.Version))
 	return false
 }
 
-// onlyOldVersion reports whether every peer there has header 1.0 and nothing else.
-func (e *Engine) onlyOldVersion(d Datagram) bool {
+// speaks reports whether some peer there has that header version. That there is no
+// peer at all is told later.
+func (e *Engine) speaks(d Datagram, version uint8) bool {
 	candidates, _ := e.candidates(d.Local.Addr(), d.Remote.Addr())
-	return len(candidates) > 0 && !slices.ContainsFunc(candidates, func(p *peer) bool {
-		return !(p.entry.Dialect.Exact && p.entry.Dialect.GMVersion0)
-	})
-}
-
-func (e *Engine) oldVersionAllowed(d Datagram) bool {
-	candidates, _ := e.candidates(d.Local.Addr(), d.Remote.Addr())
-	return slices.ContainsFunc(candidates, func(p *peer) bool { return p.entry.Dialect.GMVersion0 })
+	return len(candidates) == 0 && version == wire.Version11 || len(speaking(candidates, version)) > 0
 }

@@ -3,7 +3,6 @@ package ike
 import (
 	"crypto/subtle"
 	"fmt"
-	"slices"
 
 	"yumen/ike/gm"
 	"yumen/ike/wire"
@@ -36,14 +35,13 @@ func (s *session) forms() []policy.HashForm {
 	if s.peer.entry.Dialect.Exact {
 		return []policy.HashForm{s.quickForm}
 	}
-	all := []policy.HashForm{s.quickForm, policy.HashRFC2409, policy.HashStdFull, policy.HashStdBody}
-	return slices.Compact(all)
+	return s.keys.Forms(s.quickForm)
 }
 
 // recognise finds the form that a received HASH has.
-func (s *session) recognise(got []byte, q gm.QuickHash, make func(gm.Keys, policy.HashForm, gm.QuickHash) [32]byte) bool {
+func (s *session) recognise(got []byte, q gm.QuickHash, make func(policy.HashForm, gm.QuickHash) [32]byte) bool {
 	for _, form := range s.forms() {
-		want := make(s.proven.keys, form, q)
+		want := make(form, q)
 		if subtle.ConstantTimeCompare(want[:], got) != 1 {
 			continue
 		}
@@ -60,7 +58,7 @@ func (s *session) recognise(got []byte, q gm.QuickHash, make func(gm.Keys, polic
 // read decrypts and arranges QM1 or QM2 and checks its HASH.
 func (x *exchange) read(d Datagram, h wire.Header) (parts, [16]byte, Reason, error) {
 	s := x.s
-	p, err := s.open(s.proven.keys, x.iv, d, h)
+	p, err := s.open(s.keys, x.iv, d, h)
 	if err != nil {
 		return parts{}, x.iv, BadHash, err
 	}
@@ -73,9 +71,9 @@ func (x *exchange) read(d Datagram, h wire.Header) (parts, [16]byte, Reason, err
 	if len(got.ids) == 2 {
 		q.IDci, q.IDcr = got.ids[0], got.ids[1]
 	}
-	hash := gm.Hash2
+	hash := s.keys.Hash2
 	if x.role == Responder {
-		q.Ni, hash = got.nonce, gm.Hash1
+		q.Ni, hash = got.nonce, s.keys.Hash1
 	}
 	if !s.recognise(got.hash, q, hash) {
 		return parts{}, x.iv, BadHash, fmt.Errorf("HASH does not verify")

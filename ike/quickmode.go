@@ -80,7 +80,7 @@ func (s *session) startQuick(t *tunnel) {
 	x.child = &child{e: e, t: t, ours: true, started: e.now, exchange: x}
 	x.child.ID = e.lastChild
 	x.spi = e.reserveSPI(x.child.ID)
-	x.iv = gm.PhaseTwoIV(s.lastBlock, x.id)
+	x.iv = s.keys.PhaseTwoIV(s.lastBlock, x.id)
 	x.offer = phaseTwoOffer(t.entry, s.dialect, s.udp(), x.spi)
 	x.hash.MsgID, x.hash.Ni = x.id, e.random(16)
 	s.quick, t.quick = x, x
@@ -92,7 +92,7 @@ func (s *session) startQuick(t *tunnel) {
 		{Type: wire.TypeID, Body: clientID(sel.Local, sel.Protocol, sel.LocalPort).Append(nil)},
 		{Type: wire.TypeID, Body: clientID(sel.Remote, sel.Protocol, sel.RemotePort).Append(nil)},
 	}
-	hash := gm.Hash1(s.proven.keys, s.quickForm, x.covers(rest))
+	hash := s.keys.Hash1(s.quickForm, x.covers(rest))
 	b := x.write(hash, rest)
 	e.repeat(&x.resend, s.datagram(b), false, func() {
 		x.abandon(Timeout, "no answer to quick mode")
@@ -143,7 +143,7 @@ func (s *session) quickMessage(d Datagram, h wire.Header) {
 // quickOne reads QM1. Up to its HASH nothing is kept.
 func (s *session) quickOne(d Datagram, h wire.Header) {
 	e := s.e
-	x := &exchange{s: s, role: Responder, id: h.MessageID, iv: gm.PhaseTwoIV(s.lastBlock, h.MessageID), started: e.now}
+	x := &exchange{s: s, role: Responder, id: h.MessageID, iv: s.keys.PhaseTwoIV(s.lastBlock, h.MessageID), started: e.now}
 	x.hash.MsgID = x.id
 	p, last, reason, err := x.read(d, h)
 	if err != nil {
@@ -178,6 +178,9 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 		return
 	}
 	pick, err := choosePhaseTwo(sa, t.entry, s.dialect, s.udp())
+	if err == nil && p.ke != nil {
+		err = errNoPFS
+	}
 	if err != nil {
 		s.refuseQuick(wire.NoProposalChosen, NoSuite, t, err)
 		return
@@ -208,7 +211,7 @@ func (x *exchange) quickTwo(pick chosen, p parts, hash [32]byte) {
 	for _, id := range x.idsToSend(p.ids) {
 		rest = append(rest, wire.Payload{Type: wire.TypeID, Body: id})
 	}
-	b := x.write(gm.Hash2(s.proven.keys, s.quickForm, x.covers(rest)), rest)
+	b := x.write(s.keys.Hash2(s.quickForm, x.covers(rest)), rest)
 	x.seen.remember(hash, nil, e.now)
 	x.child.install()
 	e.repeat(&x.resend, s.datagram(b), false, func() {
@@ -241,13 +244,17 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 		x.abandon(reason, err.Error())
 		return
 	}
+	if p.ke != nil {
+		x.abandon(AnswerMismatch, errNoPFS.Error())
+		return
+	}
 	s.note(pick.x.deviations(), p.skipped)
 	if !x.offers(pick.x.id) {
 		s.deviate(fmt.Sprintf("ESP transform %d answered to an offer without it", pick.x.id))
 	}
 	x.iv, x.hash.Nr = last, slices.Clone(p.nonce)
 	x.child.make(x, pick)
-	b := x.write(gm.Hash3(s.proven.keys, x.hash), nil)
+	b := x.write(s.keys.Hash3(x.hash), nil)
 	e.quiet(&x.resend)
 	x.seen.remember(hash, b, e.now)
 	x.child.install()
@@ -269,13 +276,13 @@ func (x *exchange) offers(id uint8) bool {
 // three reads QM3.
 func (x *exchange) three(d Datagram, h wire.Header, hash [32]byte) {
 	s := x.s
-	p, err := s.open(s.proven.keys, x.iv, d, h)
+	p, err := s.open(s.keys, x.iv, d, h)
 	if err != nil {
 		s.drop(BadHash, err.Error())
 		return
 	}
 	got, err := layoutProof.arrange(p.payloads)
-	want := gm.Hash3(s.proven.keys, x.hash)
+	want := s.keys.Hash3(x.hash)
 	if err != nil || subtle.ConstantTimeCompare(want[:], got.hash) != 1 {
 		s.drop(BadHash, "HASH_3 does not verify")
 		return
@@ -290,8 +297,8 @@ func (x *exchange) three(d Datagram, h wire.Header, hash [32]byte) {
 // itself (RFC 2408 3.1), whichever way its IV was made.
 func (x *exchange) released(d Datagram, h wire.Header) {
 	s := x.s
-	for _, iv := range [][16]byte{x.iv, gm.PhaseTwoIV(s.lastBlock, x.id)} {
-		ps, err := s.authentic(s.proven.keys, iv, d, h)
+	for _, iv := range [][16]byte{x.iv, s.keys.PhaseTwoIV(s.lastBlock, x.id)} {
+		ps, err := s.authentic(s.keys, iv, d, h)
 		if err != nil {
 			continue
 		}

@@ -1,11 +1,15 @@
 package ike
 
 import (
+	"errors"
 	"fmt"
 
 	"yumen/ike/wire"
 	"yumen/policy"
 )
+
+// errNoPFS answers a KE payload in quick mode.
+var errNoPFS = errors.New("a KE payload: there is no PFS here; switch it off at the peer")
 
 // refuseQuick answers an authentic QM1 that cannot be served.
 func (s *session) refuseQuick(n wire.NotifyType, reason Reason, t *tunnel, err error) {

@@ -81,6 +81,9 @@ type session struct {
 	own           half // initiator's, shared by its claims
 	claims        []*claim
 	proven        *claim
+	phase         phase
+	keys          keying // once established
+	name, mark    string // once established: whom the peer proved to be, for people and to compare
 	lastBlock     [16]byte
 	seen          answered
 	resend        resend
@@ -248,12 +251,9 @@ func (s *session) end() {
 		x.close()
 	}
 	s.exchanges, s.used, s.quick = nil, nil, nil
-	s.own.wipe()
-	for _, c := range s.claims {
-		c.wipe()
-	}
-	if s.proven != nil {
-		s.proven.wipe()
+	s.phase.wipe()
+	if s.keys != nil {
+		s.keys.Wipe()
 	}
 	if s.peer != nil {
 		s.peer.forget(s)

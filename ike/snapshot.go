@@ -36,20 +36,23 @@ func (e *Engine) sessionList() []*session {
 
 func (s *session) status() SessionStatus {
 	st := SessionStatus{Role: s.role, State: "connecting", CookieI: s.cki, CookieR: s.ckr, Version: s.version,
-		Local: s.local, Remote: s.remote, LocalName: s.e.cfg.Own.Sign.Name, Created: s.created,
+		Local: s.local, Remote: s.remote, LocalName: s.phase.ownName(), Created: s.created,
 		NAT: s.nat.String(), Deviations: slices.Clone(s.deviations)}
+	st.NonGM = s.peerEntry().NonGM()
 	if s.peer != nil {
 		st.Peer = s.peer.entry.Name
 	}
 	if s.state != established {
 		return st
 	}
-	pair := s.proven.pair
-	st.State, st.Established, st.RemoteName = "established", s.up, pair.Sign.Name
+	st.State, st.Established, st.RemoteName = "established", s.up, s.name
 	st.Expires, st.Rekey = when(&s.life), when(&s.soft)
-	st.CertExpires = pair.Sign.NotAfter
-	if pair.Enc.NotAfter.Before(st.CertExpires) {
-		st.CertExpires = pair.Enc.NotAfter
+	if s.proven != nil {
+		pair := s.proven.pair
+		st.CertExpires = pair.Sign.NotAfter
+		if pair.Enc.NotAfter.Before(st.CertExpires) {
+			st.CertExpires = pair.Enc.NotAfter
+		}
 	}
 	if s.crossed {
 		st.State = "closing"

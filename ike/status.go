@@ -23,13 +23,14 @@ type SessionStatus struct {
 	CookieI, CookieR wire.Cookie
 	Version          uint8 // of the ISAKMP header: 0x11 is 1.1
 	Local, Remote    netip.AddrPort
-	LocalName        string // subject of our signing certificate
+	LocalName        string // subject of our signing certificate, or our ID
 	RemoteName       string // subject of the peer's; empty until proven
 	Created          time.Time
 	Established      time.Time // zero: not yet
 	Rekey, Expires   time.Time
 	CertExpires      time.Time // the earlier of the peer's two
 	NAT              string    // none, local, remote, both, forced
+	NonGM            string    // profile of a peer that is not GB/T 36968; empty: it is
 	Deviations       []string
 }
 

@@ -238,6 +238,9 @@ func (e *Engine) reload(cfg Config) {
 func (e *Engine) distrust() {
 	for _, p := range e.peers {
 		for _, s := range slices.Clone(p.live) {
+			if s.proven == nil {
+				continue // no certificates
+			}
 			err := p.verifier.Current(e.now, s.proven.pair)
 			if err == nil {
 				continue
@@ -262,14 +265,15 @@ func (e *Engine) configure(cfg Config) {
 	e.cfg = cfg
 	e.chains = chainCache{}
 	e.peers, e.tunnels = nil, nil
+	e.nonGM = slices.ContainsFunc(cfg.Policy.Peers, func(p policy.Peer) bool { return p.NonGM() != "" })
 	for _, entry := range cfg.Policy.Peers {
 		p := &peer{e: e, entry: entry}
 		for _, o := range peers {
-			if o.entry == entry {
+			if o.entry == entry && o.key.Equal(cfg.PreShared[entry.Name].Bytes()) {
 				p = o
 			}
 		}
-		p.verifier = cfg.Verifiers[entry.Name]
+		p.verifier, p.key, p.how = cfg.Verifiers[entry.Name], cfg.PreShared[entry.Name], methodOf(entry)
 		e.peers = append(e.peers, p)
 	}
 	e.tellPlaces()

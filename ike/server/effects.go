@@ -73,6 +73,9 @@ func unasked(effects []ike.Effect, cause error) []ike.Input {
 	for _, f := range effects {
 		switch f := f.(type) {
 		case ike.PrivateOp:
+			if f.Power != nil {
+				f.Power.Exponent.Wipe()
+			}
 			answers = append(answers, ike.PrivateDone{ID: f.ID,
 				Err: fmt.Errorf("not begun, because the step failed: %w", cause)})
 		case ike.Resolve:

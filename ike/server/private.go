@@ -39,8 +39,8 @@ func newPool(deadline time.Duration, answer func(ike.Input)) *pool {
 // submit queues op for keys. It fails when too many wait, or when op asks for
 // not exactly one operation.
 func (p *pool) submit(op ike.PrivateOp, keys PrivateKeys) error {
-	if (op.Envelope == nil) == (op.Digest == nil) {
-		return errors.New("exactly one of envelope and digest must be set")
+	if count(op.Envelope != nil, op.Digest != nil, op.Power != nil) != 1 {
+		return errors.New("exactly one of envelope, digest and power must be set")
 	}
 	j := &job{op: op, keys: keys}
 	j.timer = time.AfterFunc(p.deadline, func() {
@@ -57,6 +57,15 @@ func (p *pool) submit(op ike.PrivateOp, keys PrivateKeys) error {
 	}
 }
 
+func count(all ...bool) (n int) {
+	for _, b := range all {
+		if b {
+			n++
+		}
+	}
+	return n
+}
+
 // work carries out operations until done is closed.
 func (p *pool) work(done <-chan struct{}) {
 	for {
@@ -66,6 +75,8 @@ func (p *pool) work(done <-chan struct{}) {
 		case j := <-p.jobs:
 			if !j.answered.Load() {
 				p.finish(j, j.run())
+			} else if j.op.Power != nil {
+				j.op.Power.Exponent.Wipe()
 			}
 		}
 	}
@@ -89,6 +100,10 @@ func (j *job) run() (out ike.PrivateDone) {
 			out = ike.PrivateDone{ID: j.op.ID, Err: fmt.Errorf("the key store failed: %v", r)}
 		}
 	}()
+	if j.op.Power != nil {
+		out.Opened, out.Err = j.op.Power.Raise()
+		return out
+	}
 	if j.op.Envelope != nil {
 		out.Opened, out.Form, out.Err = j.keys.Open(j.op.Envelope)
 		return out

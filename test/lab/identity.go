@@ -119,7 +119,9 @@ func (i *Identity) WithEnc(o *Identity) *Identity {
 // do carries out one private-key operation.
 func (i *Identity) do(op ike.PrivateOp, random source) ike.PrivateDone {
 	done := ike.PrivateDone{ID: op.ID}
-	if op.Envelope != nil {
+	if op.Power != nil {
+		done.Opened, done.Err = op.Power.Raise()
+	} else if op.Envelope != nil {
 		done.Opened, done.Form, done.Err = gm.OpenEnvelopeForm(i.enc, op.Envelope)
 	} else {
 		done.Signed, done.Err = gm.SignDigest(random, i.sign, op.Digest)

@@ -7,6 +7,7 @@ import (
 
 	"yumen/ike"
 	"yumen/policy"
+	"yumen/policy/secret"
 	"yumen/policy/trust"
 )
 
@@ -19,6 +20,7 @@ type Site struct {
 	Anchor    []byte // PEM, for every peer
 	CRL       []byte // nil: no revocation check
 	Policy    policy.Policy
+	Key       []byte                     // pre-shared, of every peer without certificates
 	Verifiers map[string]*trust.Verifier // nil: made from Anchor and CRL
 	Files     map[string]ike.PeerFiles
 }
@@ -30,9 +32,37 @@ func (s *Site) verifiers() map[string]*trust.Verifier {
 	}
 	vs := map[string]*trust.Verifier{}
 	for _, p := range s.Policy.Peers {
+		if p.PreShared.Used {
+			continue
+		}
 		vs[p.Name] = must(trust.NewVerifier(p, s.Anchor, s.CRL))
 	}
 	return vs
+}
+
+// keys are the pre-shared ones.
+func (s *Site) keys() map[string]secret.Secret {
+	ks := map[string]secret.Secret{}
+	for _, p := range s.Policy.Peers {
+		if p.PreShared.Used {
+			ks[p.Name] = secret.New(s.Key)
+		}
+	}
+	return ks
+}
+
+// Plain makes the two ends of a pair peers of profile rfc2409-psk with that key.
+func Plain(suite policy.IKESuite, key string, sites ...*Site) {
+	for _, s := range sites {
+		s.Key = []byte(key)
+		p, t := s.Peer(), s.Tunnel()
+		p.PreShared = policy.PreShared{Used: true, File: "peer.psk", Suite: suite}
+		p.CA, p.Identity = "", policy.Identity{}
+		t.Suites = []policy.Suite{policy.AESCBCHMACSHA256}
+		if suite == policy.SM4SM3 {
+			t.Suites = []policy.Suite{policy.SM4CBCHMACSM3}
+		}
+	}
 }
 
 // Clone returns a copy that can be changed without changing s. Verifiers are

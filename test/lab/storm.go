@@ -87,10 +87,14 @@ func (s *Storm) sites(m *Members) (i, r Site) {
 	return i, r
 }
 
-// NewStorm prepares a storm; Rage runs it.
-func NewStorm(m *Members, seed uint64) *Storm {
+// NewStorm prepares a storm; Rage runs it. Each change is made to the two sites
+// before they start.
+func NewStorm(m *Members, seed uint64, change ...func(i, r *Site)) *Storm {
 	s, w := draw(seed)
 	i, r := s.sites(m)
+	for _, f := range change {
+		f(&i, &r)
+	}
 	i.Verifiers, r.Verifiers = m.verifiers(&i), m.verifiers(&r)
 	s.Lab = New(seed, i, r)
 	s.Lab.Hook = func(p Packet) []Packet {
