@@ -66,7 +66,7 @@ netns: build
 	$(call twice,$(GO) test -timeout 15m -count 1 ./test/soak/...)
 
 ## make vm       the kernel data plane on a real kernel in a virtual machine (root)
-vm:
+vm: build
 	@mkdir -p $(BUILD)
 	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
 	@$(call twice,test/vm/vm.sh $(BUILD)/vm.test)

@@ -45,6 +45,7 @@ type child struct {
 	heard     bool // a good packet came in
 	ends      bool // retired, and ours to delete
 	left      bool // the peer was told that it goes
+	adopted   bool // negotiated by an engine before this one
 	exchange  *exchange
 	useSoon   alarm
 	soft      alarm

@@ -140,6 +140,8 @@ func (e *Engine) Step(now time.Time, in Input) Output {
 		e.failed(in)
 	case Reload:
 		e.reload(in.Config)
+	case Adopt:
+		e.adopt(in.Children)
 	case Tick:
 		e.tick()
 	}

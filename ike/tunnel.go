@@ -51,11 +51,12 @@ func (t *tunnel) ensure() {
 }
 
 // follow renews a child whose outer addresses are not those of the session that
-// now leads to its peer: ours or the peer's changed.
+// now leads to its peer, because ours or the peer's changed, or that an engine before
+// us negotiated.
 func (t *tunnel) follow(s *session) {
 	c := t.current
 	if c == nil || t.stopped || t.quick != nil || t.queued ||
-		c.Path.Local.Addr() == s.local.Addr() && c.Path.Remote.Addr() == s.remote.Addr() {
+		!c.adopted && c.Path.Local.Addr() == s.local.Addr() && c.Path.Remote.Addr() == s.remote.Addr() {
 		return
 	}
 	s.enqueue(t)

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"yumen/esp"
 )
 
@@ -69,6 +71,85 @@ func (p *Plane) readLeftovers() error {
 		p.leftover[tunnel] = append(p.leftover[tunnel], l)
 	}
 	return nil
+}
+
+// Adopt takes children back whose SAs an earlier process left, by the numbers that
+// they had: from then on they are installed and in use like others. It comes after
+// SetPolicy. children hold no keys; one of a tunnel at most. Those whose SAs are not
+// both there as described stay what they were: leftovers, or nothing.
+func (p *Plane) Adopt(children []esp.Child) (taken []esp.ChildID, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errClosed
+	}
+	for _, c := range children {
+		ok, e := p.adopt(c)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("adopt child %d of tunnel %s: %w", c.ID, c.Tunnel, e))
+		} else if ok {
+			taken = append(taken, c.ID)
+		}
+	}
+	return taken, err
+}
+
+func (p *Plane) adopt(c esp.Child) (bool, error) {
+	r, known := p.reqids[c.Tunnel]
+	if !known || c.ID == 0 || p.pairs[c.ID] != nil || p.latest(c.Tunnel, 0) != nil || checkPath(c.Path) != nil {
+		return false, nil
+	}
+	in, err := p.own(c.Path.Local.Addr().Unmap(), c.In.SPI, r)
+	if err != nil || in.keymat.Len() == 0 {
+		return false, err
+	}
+	out, err := p.own(c.Path.Remote.Addr().Unmap(), c.Out.SPI, r)
+	if err != nil || out.keymat.Len() == 0 || in.src != out.dst || out.src != in.dst {
+		in.keymat.Wipe()
+		out.keymat.Wipe()
+		return false, err
+	}
+	in.outbound, out.outbound = false, true
+	before := p.sending(c.Tunnel)
+	if before != templateOf(out) {
+		if err := carryOut(p.switchTo(c.Tunnel, before, templateOf(out))); err != nil {
+			in.keymat.Wipe()
+			out.keymat.Wipe()
+			return false, err
+		}
+	}
+	p.turn++
+	p.pairs[c.ID] = &pair{child: c, in: in, out: out, turn: p.turn, heard: true}
+	delete(p.adopted, c.Tunnel)
+	p.leftover[c.Tunnel] = slices.DeleteFunc(p.leftover[c.Tunnel], func(l Leftover) bool {
+		return l.SPI == in.spi && l.Path.Remote.Addr() == in.dst || l.SPI == out.spi && l.Path.Remote.Addr() == out.dst
+	})
+	return true, nil
+}
+
+// own reads an SA of ours with its keys, which are needed should it move. No keys:
+// it is not there, or another's.
+func (p *Plane) own(dst netip.Addr, spi esp.SPI, reqid uint32) (state, error) {
+	r, err := p.conn.readState(dst, spi, true)
+	if errors.Is(err, unix.ESRCH) {
+		return state{}, nil
+	}
+	if err != nil {
+		return state{}, fmt.Errorf("read SA %08x: %w", uint32(spi), err)
+	}
+	if r.state.reqid != reqid || r.larval {
+		r.state.keymat.Wipe()
+		return state{}, nil
+	}
+	return r.state, nil
+}
+
+// Outlives reports whether a child carries on when this process ends.
+func (p *Plane) Outlives(id esp.ChildID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x := p.pairs[id]
+	return x != nil && !x.ended && !p.closed
 }
 
 // sweep deletes SAs of our range that belong to no tunnel of the policy and to no

@@ -137,6 +137,11 @@ func (g *gateway) Rekey(_ context.Context, t string) error {
 	g.asked = append(g.asked, "rekey "+t)
 	return nil
 }
+func (g *gateway) Handover(context.Context) error {
+	g.asked = append(g.asked, "handover")
+	return nil
+}
+
 func (g *gateway) RekeyIKE(_ context.Context, t string) error {
 	g.asked = append(g.asked, "rekey-ike "+t)
 	return nil
@@ -170,10 +175,44 @@ func TestCommandsSpeakWithTheGatewayOfTheirConfiguration(t *testing.T) {
 	if got := strings.Join(g.asked, ", "); got != "up net, down net" {
 		t.Errorf("asked for %s", got)
 	}
+	handovers(t, dir, g)
 	for _, word := range []string{"set", "remove"} {
 		if status, _, stderr := yumen("guard", word, "--config", dir+"/gateway.yaml"); status != exitFailed || !strings.Contains(stderr, "stop it first") {
 			t.Errorf("guard %s beside a running gateway: %d: %s", word, status, stderr)
 		}
+	}
+}
+
+// handovers are asked for at once, or if systemd says that a restart is under way.
+func handovers(t *testing.T, dir string, g *gateway) {
+	t.Helper()
+	bin := t.TempDir()
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	for jobs, want := range map[string]int{
+		"  7 yumen.service restart running\n":                                 1,
+		"  7 yumen.service stop running\n":                                    0,
+		"  7 other.service restart running\n  8 yumen.service stop waiting\n": 0,
+		"": 0,
+	} {
+		script := "#!/bin/sh\n[ \"$1\" = list-jobs ] || exit 1\ncat <<'END'\n" + jobs + "END\n"
+		if err := os.WriteFile(bin+"/systemctl", []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		g.asked = nil
+		status, out, stderr := yumen("handover", "--when-restarting", "yumen.service", "--config", dir+"/gateway.yaml")
+		if status != 0 || len(g.asked) != want {
+			t.Errorf("%q: %d: %s%s, asked %v", jobs, status, out, stderr, g.asked)
+		}
+	}
+	g.asked = nil
+	if status, _, stderr := yumen("handover", "--config", dir+"/gateway.yaml"); status != 0 || len(g.asked) != 1 {
+		t.Errorf("handover: %d: %s", status, stderr)
+	}
+	if err := os.WriteFile(bin+"/systemctl", []byte("#!/bin/sh\necho no bus >&2; exit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := yumen("handover", "--when-restarting", "yumen.service", "--config", dir+"/gateway.yaml"); status != exitFailed || !strings.Contains(stderr, "no bus") {
+		t.Errorf("without systemd: %d: %s", status, stderr)
 	}
 }
 

@@ -18,7 +18,8 @@ then on protected traffic leaves through a tunnel or not at all; the guard that
 sees to it stays when the gateway stops or dies (see yumen guard).
 
 Signals: SIGHUP reads policy, certificates and revocation lists anew and keeps the
-old ones if there is any fault; SIGTERM and SIGINT stop in good order.`,
+old ones if there is any fault; SIGTERM and SIGINT stop in good order: peers are told
+and every tunnel ends. For a restart or an upgrade without a gap see yumen handover.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := at.load(c)

@@ -46,6 +46,14 @@ func newBook() book {
 	return book{children: map[esp.ChildID]entry{}, inUse: map[string]esp.ChildID{}}
 }
 
+// adopt enters what the data plane held before this server.
+func (b book) adopt(list []ike.Adopted) {
+	for _, a := range list {
+		b.children[a.Child.ID] = entry{a.Child.Tunnel, a.Child.Path}
+		b.inUse[a.Child.Tunnel] = a.Child.ID
+	}
+}
+
 // carryOut carries out effects in order. When one fails the ones before it are
 // undone and the rest dropped; the result is then what the engine must hear
 // next: Failed, and an error for each operation that was dropped unasked, so

@@ -87,6 +87,9 @@ type Config struct {
 	Keys   PrivateKeys
 	Policy *policy.Policy // of the engine: says where its peers are
 
+	// Adopted are children that the plane carried on with since a server before.
+	Adopted []ike.Adopted
+
 	Door        *ike.Door       // of the engine: asked before a datagram is queued; nil: the engine asks
 	Tell        func(ike.Event) // called by the owner of the engine: must not block; nil: nobody listens
 	Resolver    Resolver        // nil: the system's
@@ -121,6 +124,7 @@ type Server struct {
 	lost      chan error        // a wire ended by itself
 	running   context.Context   // of Run; ends look-ups
 	done      chan struct{}     // closed when the loop has ended
+	left      bool              // Leave was called; of the loop
 
 	received, refused, queueDropped, readFailed, sendFailed atomic.Uint64
 }
@@ -200,8 +204,12 @@ func (s *Server) loop(ctx context.Context) error {
 	defer timer.Stop()
 	events := s.cfg.Plane.Events()
 	scrub()
+	if len(s.cfg.Adopted) > 0 {
+		s.book.adopt(s.cfg.Adopted)
+		s.step(ike.Adopt{Children: s.cfg.Adopted})
+	}
 	s.step(ike.Tick{})
-	for {
+	for !s.left {
 		s.set(timer)
 		select {
 		case in := <-s.results:
@@ -232,6 +240,7 @@ func (s *Server) loop(ctx context.Context) error {
 			s.step(ike.Tick{})
 		}
 	}
+	return nil
 }
 
 // set makes the timer ring at the moment the engine asked for.
@@ -291,7 +300,12 @@ func (s *Server) call(ctx context.Context, f func()) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.done:
-		return ErrStopped
+		select {
+		case <-ready: // it was the last that the loop did
+			return nil
+		default:
+			return ErrStopped
+		}
 	}
 }
 
@@ -322,6 +336,33 @@ func (s *Server) Reload(ctx context.Context, cfg ike.Config, keys PrivateKeys) e
 		return err
 	}
 	return failed
+}
+
+// Leave ends Run without a word to the peers, so that another server can go on with
+// the children of the tunnels that stay says. Those of the others are deleted first,
+// as by a Stop of each, and the sessions too where no tunnel stays. The status is of what stays, and nothing happens after it.
+func (s *Server) Leave(ctx context.Context, stay func(ike.TunnelStatus) bool) (status ike.Status, err error) {
+	err = s.call(ctx, func() {
+		remain := 0
+		for _, t := range s.cfg.Engine.Status().Tunnels {
+			if stay(t) {
+				remain++
+				continue
+			}
+			s.step(ike.Stop{Tunnel: t.Name})
+		}
+		if remain == 0 {
+			s.step(ike.Stop{})
+		}
+		status, s.left = s.cfg.Engine.Status(), true
+	})
+	return status, err
+}
+
+// Snapshot returns a reading of the engine alone.
+func (s *Server) Snapshot(ctx context.Context) (status ike.Status, err error) {
+	err = s.call(ctx, func() { status = s.cfg.Engine.Status() })
+	return status, err
 }
 
 // Status returns a reading of the engine and of each child's counters.

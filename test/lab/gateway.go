@@ -51,6 +51,23 @@ func (g *Gateway) Restart() {
 	g.later(0, func() { g.Feed(ike.Tick{}) })
 }
 
+// Resume begins anew with an empty engine and the data plane of before, as a gateway
+// does whose children were left in the kernel: the new engine adopts those in use.
+func (g *Gateway) Resume() {
+	var left ike.Adopt
+	for _, t := range g.Engine.Status().Tunnels {
+		for i, c := range t.Children {
+			if c.ID == t.InUse {
+				left.Children = append(left.Children, ike.Adopted{Child: c, Installed: t.Installed[i]})
+			}
+		}
+	}
+	plane := g.Plane
+	g.Restart()
+	g.Plane = plane
+	g.Feed(left)
+}
+
 // later plans do unless the gateway is restarted before.
 func (g *Gateway) later(d time.Duration, do func()) {
 	born := g.starts

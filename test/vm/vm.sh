@@ -21,7 +21,10 @@ command -v apt-get >/dev/null || skip 'apt-get is not installed'
 echo "vm: preparing the virtual machine (the first time this fetches a kernel and compiles SM3 and SM4 for it)"
 "$here/run.sh" -P || skip 'the virtual machine could not be prepared; see above'
 
-options=(-t "${LIMIT:-540}" -e YUMEN_VM=1 -C /)
+YUMEN_BIN=${YUMEN_BIN:-$(dirname "$binary")/yumen}
+[ -x "$YUMEN_BIN" ] || YUMEN_BIN=''
+export YUMEN_BIN
+options=(-t "${LIMIT:-540}" -e YUMEN_VM=1 -e YUMEN_BIN -C /)
 [ -z "${AVX-}" ] || options+=(-u max)
 echo "vm: booting"
 exec "$here/run.sh" "${options[@]}" -- "$binary" -test.v -test.timeout "${LIMIT:-540}s" "$@"

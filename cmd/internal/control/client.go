@@ -55,6 +55,12 @@ func (c *Client) RekeyIKE(ctx context.Context, tunnel string) error {
 	return c.ask(ctx, http.MethodPost, rekeyIKE, request{tunnel}, nil)
 }
 
+// Handover ends the gateway and leaves in the kernel what the next one shall go on
+// with. It returns when the gateway has let go of it.
+func (c *Client) Handover(ctx context.Context) error {
+	return c.ask(ctx, http.MethodPost, handover, struct{}{}, nil)
+}
+
 func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

@@ -20,6 +20,9 @@ type Gateway interface {
 	// its peer.
 	Rekey(ctx context.Context, tunnel string) error
 	RekeyIKE(ctx context.Context, tunnel string) error
+	// Handover ends the gateway and leaves in the kernel what the next one shall go
+	// on with. It returns when it has let go.
+	Handover(ctx context.Context) error
 }
 
 // ErrUnknownTunnel says that the policy has no such tunnel.
@@ -148,10 +151,12 @@ const (
 	maxAnswer   = 64 << 20 // a status of thousands of tunnels
 	maxWaiting  = 32       // conversations at a time
 	patience    = 10 * time.Second
+	lastWords   = time.Second // for answers under way when the gateway ends
 	statusPath  = "/v1/status"
 	upPath      = "/v1/up"
 	downPath    = "/v1/down"
 	rekeyPath   = "/v1/rekey"
 	rekeyIKE    = "/v1/rekey-ike"
+	handover    = "/v1/handover"
 	contentType = "application/json"
 )

@@ -38,6 +38,11 @@ func (g *gateway) Rekey(_ context.Context, t string) error {
 	g.asked = append(g.asked, "rekey "+t)
 	return g.err
 }
+func (g *gateway) Handover(context.Context) error {
+	g.asked = append(g.asked, "handover")
+	return g.err
+}
+
 func (g *gateway) RekeyIKE(_ context.Context, t string) error {
 	g.asked = append(g.asked, "rekey-ike "+t)
 	return g.err

@@ -28,6 +28,13 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 	mux.HandleFunc("POST "+downPath, order(g.Down))
 	mux.HandleFunc("POST "+rekeyPath, order(g.Rekey))
 	mux.HandleFunc("POST "+rekeyIKE, order(g.RekeyIKE))
+	mux.HandleFunc("POST "+handover, func(w http.ResponseWriter, r *http.Request) {
+		if err := g.Handover(r.Context()); err != nil {
+			refuse(w, http.StatusServiceUnavailable, err)
+			return
+		}
+		answer(w, http.StatusOK, struct{}{})
+	})
 	handler := http.TimeoutHandler(mux, patience, `{"error":"the gateway did not answer in time"}`)
 	s := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -49,9 +56,21 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 		MaxHeaderBytes: 16 << 10,
 		ErrorLog:       slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
-	stop := context.AfterFunc(ctx, func() { s.Close() })
-	defer stop()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		// Whoever asked us to end gets an answer.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+		defer cancel()
+		if s.Shutdown(last) != nil {
+			s.Close()
+		}
+	})
+	err := s.Serve(l)
+	if !stop() {
+		<-ended
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil

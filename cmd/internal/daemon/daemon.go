@@ -69,7 +69,7 @@ func Run(ctx context.Context, p *Plan, log *slog.Logger) (err error) {
 	for range cap(ended) - 1 {
 		err = errors.Join(err, <-ended)
 	}
-	return errors.Join(err, saveTime(p.Config.StateDir, time.Now()))
+	return errors.Join(err, g.forget(p.Config.StateDir), saveTime(p.Config.StateDir, time.Now()))
 }
 
 // service is something that runs until its context ends.
@@ -86,7 +86,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 		return nil, nil, err
 	}
 	built.add(desk.Close)
-	g := &gateway{log: log, metrics: newMetrics(), started: time.Now()}
+	g := &gateway{log: log, metrics: newMetrics(), started: time.Now(), changed: make(chan struct{}, 1)}
 	g.plan.Store(p)
 	g.metrics.from(p.Policy)
 	if err := saveGuard(p.Config, p.Policy); err != nil {
@@ -112,6 +112,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	built.add(sockets.Close)
 	g.server, err = server.New(server.Config{
 		Engine: p.engine, Plane: g.plane, Keys: g.metrics.timed(p.keys), Policy: p.Policy, KeyDeadline: p.Config.KeyDeadline,
+		Adopted:  g.takeBack(p.Config.StateDir),
 		Wires:    append(sockets.Wires(), server.Bound{Wire: natWire{g.plane}, Port: p.Config.NATPort}),
 		Door:     p.engine.Door(),
 		Tell:     g.tell,
@@ -152,12 +153,20 @@ func (g *gateway) serve(ctx context.Context, hup <-chan os.Signal, ended <-chan 
 	defer save.Stop()
 	defer alive.Stop()
 	g.saveTime(dir)
+	var settled <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return <-ended
+		case <-g.changed:
+			if settled == nil {
+				settled = time.After(childrenSettle)
+			}
+		case <-settled:
+			settled = nil
+			g.rememberNow(ctx)
 		case err := <-ended:
-			if err == nil && ctx.Err() == nil {
+			if err == nil && ctx.Err() == nil && !g.handed.Load() {
 				err = errors.New("a service ended by itself")
 			}
 			return err

@@ -30,6 +30,9 @@ type gateway struct {
 	metrics   *metrics
 	started   time.Time
 
+	changed chan struct{} // children changed
+	handed  atomic.Bool   // what the kernel carries is the next process's
+
 	refusals refusals
 }
 
@@ -79,6 +82,7 @@ func (g *gateway) read(ctx context.Context) (reading, error) {
 // tell takes each event of the engine.
 func (g *gateway) tell(e ike.Event) {
 	narrator{g.log, g.metrics}.tell(e)
+	g.remember(e)
 	g.refusals.note(e, g.plan.Load().Policy, time.Now())
 }
 

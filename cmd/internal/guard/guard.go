@@ -6,13 +6,13 @@ package guard
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 
+	"yumen/cmd/internal/atomicfile"
 	"yumen/cmd/internal/config"
 	"yumen/esp/tunnel"
 	"yumen/policy"
@@ -60,16 +60,15 @@ func (g *Compiled) userspace() tunnel.Config {
 	return tunnel.Config{Name: g.Tun, Mark: g.Mark, Table: int(g.Table), RulePriority: g.RulePriority}
 }
 
-// The file: one line with version, length and checksum of what follows, then JSON.
-// The checksum finds damage, not malice: who may write the file may write the policy.
+// The file is sealed JSON.
 const (
+	kind     = "yumen-guard"
 	version  = 1
-	header   = "yumen-guard %d %d %x\n"
 	mostSize = 16 << 20
 )
 
 // ErrDamaged is wrapped by every refusal of a file that is there.
-var ErrDamaged = errors.New("the compiled guard is damaged")
+var ErrDamaged = atomicfile.ErrDamaged
 
 // Encode writes the content of a compiled file.
 func (g *Compiled) Encode() ([]byte, error) {
@@ -80,25 +79,15 @@ func (g *Compiled) Encode() ([]byte, error) {
 	if len(body) > mostSize {
 		return nil, fmt.Errorf("encode the guard: %d bytes, above %d: use fewer selectors", len(body), mostSize)
 	}
-	return append(head(body), body...), nil
-}
-
-func head(body []byte) []byte {
-	return fmt.Appendf(nil, header, version, len(body), sha256.Sum256(body))
+	return atomicfile.Seal(kind, version, body), nil
 }
 
 // Decode reads the content of a compiled file. Anything but what Encode wrote is
 // refused.
 func Decode(b []byte) (*Compiled, error) {
-	first, body, _ := bytes.Cut(b, []byte("\n"))
-	var v int
-	switch n, _ := fmt.Sscanf(string(first), "yumen-guard %d ", &v); {
-	case n != 1:
-		return nil, fmt.Errorf("%w: it does not begin as one", ErrDamaged)
-	case v != version:
-		return nil, fmt.Errorf("%w, or of another release: version %d, this program reads %d", ErrDamaged, v, version)
-	case !bytes.Equal(head(body), b[:len(b)-len(body)]):
-		return nil, fmt.Errorf("%w: its checksum does not match", ErrDamaged)
+	body, err := atomicfile.Open(kind, version, b)
+	if err != nil {
+		return nil, err
 	}
 	g := &Compiled{}
 	d := json.NewDecoder(bytes.NewReader(body))

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"yumen/cmd/internal/atomicfile"
 	"yumen/cmd/internal/config"
 	"yumen/policy"
 )
@@ -87,7 +88,7 @@ func TestEveryPrefixAndEveryBitFlipIsRefused(t *testing.T) {
 		t.Errorf("the file itself: %v", err)
 	}
 	odd := []byte(`{"site":"a","surprise":1}`)
-	if _, err := Decode(append(head(odd), odd...)); !errors.Is(err, ErrDamaged) {
+	if _, err := Decode(atomicfile.Seal(kind, version, odd)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a key that nobody knows: %v", err)
 	}
 }
