@@ -63,6 +63,9 @@ func Run(ctx context.Context, p *Plan, log *slog.Logger) (err error) {
 		log.Warn("systemd", "error", err)
 	}
 	err = g.serve(ctx, hup, ended)
+	if g.handed.Load() {
+		signal.Ignore(syscall.SIGTERM) // systemd sends one behind a handover that is under way
+	}
 	stop() // whatever ended first, all end now
 	log.Info("stopping")
 	_ = tellSystemd("STOPPING=1") // nobody is left to be told that this failed
