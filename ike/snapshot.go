@@ -38,7 +38,9 @@ func (s *session) status() SessionStatus {
 	st := SessionStatus{Role: s.role, State: "connecting", CookieI: s.cki, CookieR: s.ckr, Version: s.version,
 		Local: s.local, Remote: s.remote, LocalName: s.phase.ownName(), Created: s.created,
 		NAT: s.nat.String(), Deviations: slices.Clone(s.deviations)}
-	st.NonGM = s.peerEntry().NonGM()
+	if entry := s.peerEntry(); entry.NonGM() != "" {
+		st.NonGM, st.Suite = entry.NonGM(), entry.PreShared.Suite.Describe()
+	}
 	if s.peer != nil {
 		st.Peer = s.peer.entry.Name
 	}

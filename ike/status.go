@@ -30,6 +30,7 @@ type SessionStatus struct {
 	Rekey, Expires   time.Time
 	CertExpires      time.Time // the earlier of the peer's two
 	NAT              string    // none, local, remote, both, forced
+	Suite            string    // of phase 1 where NonGM is set
 	NonGM            string    // profile of a peer that is not GB/T 36968; empty: it is
 	Deviations       []string
 }

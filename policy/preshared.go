@@ -28,6 +28,14 @@ func (s IKESuite) String() string {
 	return word("ike-suite", uint8(s), "aes128-sha256-modp2048", "sm4-sm3-modp2048")
 }
 
+// Describe is the suite as engineers write it.
+func (s IKESuite) Describe() string {
+	if s == SM4SM3 {
+		return "SM4_CBC/SM3/MODP_2048/PSK"
+	}
+	return "AES_CBC_128/SHA2_256/MODP_2048/PSK"
+}
+
 // NonGM is the word of a profile that is not GB/T 36968; empty: the peer keeps to
 // the standard. Whatever shows such a peer shows the word.
 func (p Peer) NonGM() string {

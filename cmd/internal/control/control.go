@@ -73,6 +73,8 @@ type Session struct {
 	Expires     *time.Time `json:"expires,omitempty"`
 	CertExpires *time.Time `json:"cert_expires,omitempty"`
 	NAT         string     `json:"nat,omitempty"`
+	NonGM       string     `json:"non_gm,omitempty"` // profile of a peer that is not GB/T 36968
+	Suite       string     `json:"suite,omitempty"`  // of phase 1, where it is not that of the standard
 	Deviations  []string   `json:"deviations,omitempty"`
 }
 

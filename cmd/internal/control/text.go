@@ -94,7 +94,11 @@ func (p *page) session(name string, n int, s Session) {
 	if !s.Initiator {
 		i, r = "", "*"
 	}
-	p.line("%s: #%d, %s, GM/%s, %s_i%s %s_r%s", name, n, strings.ToUpper(s.State), s.Version, s.CookieI, i, s.CookieR, r)
+	kind := "GM"
+	if s.NonGM != "" {
+		kind = "NOT GM (" + s.NonGM + ")"
+	}
+	p.line("%s: #%d, %s, %s/%s, %s_i%s %s_r%s", name, n, strings.ToUpper(s.State), kind, s.Version, s.CookieI, i, s.CookieR, r)
 	p.line("  local  '%s' @ %s", s.LocalName, bracket(s.Local))
 	remote := "'" + s.RemoteName + "'"
 	if s.RemoteName == "" {
@@ -102,6 +106,9 @@ func (p *page) session(name string, n int, s Session) {
 	}
 	p.line("  remote %s @ %s", remote, bracket(s.Remote))
 	suite := "  SM4_CBC/SM3/SM2-envelope"
+	if s.Suite != "" {
+		suite = "  " + s.Suite
+	}
 	if s.NAT != "" && s.NAT != "none" {
 		suite += "   nat " + s.NAT
 	}

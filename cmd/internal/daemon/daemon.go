@@ -59,6 +59,7 @@ func Run(ctx context.Context, p *Plan, log *slog.Logger) (err error) {
 	}
 	log.Info("running", "version", p.build.Version, "policy", p.Config.Policy, "peers", len(p.Policy.Peers),
 		"tunnels", len(p.Policy.Tunnels), "plane", g.planeName)
+	g.warnNonGM()
 	if err := tellSystemd("READY=1"); err != nil {
 		log.Warn("systemd", "error", err)
 	}
@@ -72,6 +73,7 @@ func Run(ctx context.Context, p *Plan, log *slog.Logger) (err error) {
 	for range cap(ended) - 1 {
 		err = errors.Join(err, <-ended)
 	}
+	g.plan.Load().wipe()
 	return errors.Join(err, g.forget(p.Config.StateDir), saveTime(p.Config.StateDir, time.Now()))
 }
 

@@ -94,7 +94,7 @@ func (g *gateway) Status(ctx context.Context) (control.Status, error) {
 	}
 	s := describe(r, g.plan.Load().build.Version, time.Now())
 	s.Refusals = g.refusals.list(g.plan.Load().Policy)
-	s.Warnings = append(s.Warnings, g.plane.Warnings()...)
+	s.Warnings = append(append(s.Warnings, g.plan.Load().NonGM()...), g.plane.Warnings()...)
 	if err := g.plane.Trouble(); err != nil {
 		s.Warnings = append(s.Warnings, err.Error())
 	}
@@ -149,6 +149,7 @@ func (g *gateway) reload(ctx context.Context) error {
 		return err
 	}
 	if err := saveGuard(p.Config, p.Policy); err != nil {
+		p.wipe()
 		return err
 	}
 	if err := g.server.Reload(ctx, p.engineConfig(), g.metrics.timed(p.keys)); err != nil {
@@ -156,7 +157,16 @@ func (g *gateway) reload(ctx context.Context) error {
 	}
 	g.metrics.from(p.Policy)
 	g.plan.Store(p)
+	old.wipe()
+	g.warnNonGM()
 	return nil
+}
+
+// warnNonGM says which peers leave the standard.
+func (g *gateway) warnNonGM() {
+	for _, line := range g.plan.Load().NonGM() {
+		g.log.Warn("non-gm", "detail", line)
+	}
 }
 
 // keepAlive holds open the mappings of NAT devices on our side (RFC 3948 4): one

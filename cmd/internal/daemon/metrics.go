@@ -233,6 +233,14 @@ func (w page) host(r reading, now time.Time) {
 	}
 }
 
+// nonGM is the label of a peer that is not GB/T 36968; the others have none.
+func nonGM(profile string) []string {
+	if profile == "" {
+		return nil
+	}
+	return []string{"non_gm", profile}
+}
+
 func (w page) crls(r reading, now time.Time) {
 	for _, p := range r.policy.Peers {
 		v := r.verifiers[p.Name]
@@ -273,7 +281,7 @@ func (w page) sessions(r reading, now time.Time) {
 	for _, p := range r.policy.Peers {
 		for i, name := range worth() {
 			w.gauge("ipsec_ike_sa_state", "1 for the state of the best ISAKMP SA to a peer.", truth(i == state[p.Name]),
-				"peer", p.Name, "state", name)
+				append(nonGM(p.NonGM()), "peer", p.Name, "state", name)...)
 		}
 		if t := established[p.Name]; !t.IsZero() {
 			w.gauge("ipsec_key_age_seconds", "Age of the newest key.", now.Sub(t).Seconds(),
@@ -283,6 +291,10 @@ func (w page) sessions(r reading, now time.Time) {
 }
 
 func (w page) tunnels(r reading, now time.Time) {
+	profile := map[string]string{}
+	for _, p := range r.policy.Peers {
+		profile[p.Name] = p.NonGM()
+	}
 	for _, t := range r.policy.Tunnels {
 		w.gauge("ipsec_key_lifetime_limit_seconds", "Longest life of a key by policy.", t.Lifetime.Seconds(),
 			"kind", "session", "peer", t.Peer, "tunnel", t.Name)
@@ -290,7 +302,7 @@ func (w page) tunnels(r reading, now time.Time) {
 	for _, t := range r.engine.Tunnels {
 		for _, name := range []string{"down", "connecting", "up", "stopped"} {
 			w.gauge("ipsec_child_sa_state", "1 for the state of a tunnel.", truth(t.State == name),
-				"peer", t.Peer, "tunnel", t.Name, "state", name)
+				append(nonGM(profile[t.Peer]), "peer", t.Peer, "tunnel", t.Name, "state", name)...)
 		}
 		for i, c := range t.Children {
 			if c.ID != t.InUse || i >= len(t.Installed) {

@@ -131,6 +131,7 @@ func attributes(e ike.Event) []slog.Attr {
 	}
 	add(e.Reason != "", slog.String("reason", string(e.Reason)))
 	add(e.Peer != "", slog.String(name, e.Peer))
+	add(e.NonGM != "", slog.String("non_gm", e.NonGM))
 	add(e.Tunnel != "", slog.String("tunnel", e.Tunnel))
 	add(session, slog.String("role", roleName(e.Role)))
 	add(session, slog.String("cookie_i", fmt.Sprintf("%x", e.CookieI[:])))

@@ -32,6 +32,7 @@ type Plan struct {
 
 	verifiers map[string]*trust.Verifier
 	files     map[string]ike.PeerFiles
+	preShared map[string]secret.Secret
 	keys      privateKeys
 	engine    *ike.Engine
 	build     Build
@@ -53,6 +54,7 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 	p.Clock = implausible(now, build.Time, lastTime(cfg.StateDir))
 	faults = append(faults, checkState(cfg.StateDir), p.loadKeys(now), p.loadPolicy(now))
 	if err := errors.Join(faults...); err != nil {
+		p.wipe()
 		return nil, err
 	}
 	var err error
@@ -63,8 +65,26 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 }
 
 func (p *Plan) engineConfig() ike.Config {
-	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Files: p.files, Rand: rand.Reader,
+	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Files: p.files, PreShared: p.preShared, Rand: rand.Reader,
 		PathMTU: p.Config.MTU}
+}
+
+// NonGM lists, for people, the peers that are not GB/T 36968.
+func (p *Plan) NonGM() []string {
+	var out []string
+	for _, peer := range p.Policy.Peers {
+		if word := peer.NonGM(); word != "" {
+			out = append(out, fmt.Sprintf("peer %s is NOT GB/T 36968 (%s): nothing with it counts as protected by the standard", peer.Name, word))
+		}
+	}
+	return out
+}
+
+// wipe overwrites the pre-shared keys. The plan is of no use afterwards.
+func (p *Plan) wipe() {
+	for _, key := range p.preShared {
+		key.Wipe()
+	}
 }
 
 func (p *Plan) loadKeys(now time.Time) error {
@@ -93,7 +113,16 @@ func (p *Plan) loadPolicy(now time.Time) error {
 	}
 	p.Policy, p.verifiers, p.files = pol, map[string]*trust.Verifier{}, map[string]ike.PeerFiles{}
 	var faults []error
+	p.preShared = map[string]secret.Secret{}
 	for _, peer := range pol.Peers {
+		if peer.PreShared.Used {
+			key, err := keys.PreShared(pol.Resolve(peer.PreShared.File))
+			if err != nil {
+				faults = append(faults, fmt.Errorf("%s: peer %q: %w", p.Config.Policy, peer.Name, err))
+			}
+			p.preShared[peer.Name] = key
+			continue
+		}
 		v, err := verifier(pol, peer)
 		if err == nil {
 			p.files[peer.Name], err = peerFiles(pol, peer, v, now)

@@ -53,7 +53,7 @@ func session(x ike.SessionStatus) control.Session {
 		CookieI: fmt.Sprintf("%x", x.CookieI[:]), CookieR: fmt.Sprintf("%x", x.CookieR[:]),
 		Local: x.Local.String(), Remote: x.Remote.String(), LocalName: x.LocalName, RemoteName: x.RemoteName,
 		Created: x.Created, Established: moment(x.Established), Rekey: moment(x.Rekey), Expires: moment(x.Expires),
-		CertExpires: moment(x.CertExpires), NAT: x.NAT, Deviations: x.Deviations,
+		CertExpires: moment(x.CertExpires), NAT: x.NAT, NonGM: x.NonGM, Suite: x.Suite, Deviations: x.Deviations,
 	}
 }
 

@@ -35,10 +35,13 @@ func (s *session) second(m *Message, msg wire.Message, g datagram) {
 	m.Name = "M2"
 	m.fields(msg)
 	s.setSides(responder, g)
-	if find(msg.Payloads, wire.TypeCert) == nil {
+	switch {
+	case s.view.NonGM != "":
+		m.order(msg.Payloads, "SA")
+	case find(msg.Payloads, wire.TypeCert) == nil:
 		m.order(msg.Payloads, "SA")
 		s.deviates(m, "no certificates in M2 (the older profile 1.0)")
-	} else {
+	default:
 		m.order(msg.Payloads, "SA CERT CERT")
 	}
 	body := find(msg.Payloads, wire.TypeSA)
@@ -334,6 +337,9 @@ func (s *session) checkHashR(m *Message, got, id []byte) {
 
 // whyNotDerived says which messages or keys are missing for the phase-1 keys.
 func (s *session) whyNotDerived() string {
+	if s.view.NonGM != "" {
+		return "not opened: " + notGM
+	}
 	var why []string
 	for side := range s.side {
 		switch h := &s.side[side]; {

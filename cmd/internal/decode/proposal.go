@@ -34,6 +34,9 @@ func attribute(t wire.Transform, class uint16) (uint64, bool) {
 
 // phaseOneDeviations notes what differs from the standard's only suite.
 func (s *session) phaseOneDeviations(m *Message, sa wire.SA) {
+	if s.isPlain(m, sa) {
+		return
+	}
 	for _, p := range sa.Proposals {
 		for _, t := range p.Transforms {
 			switch v, _ := attribute(t, attrIKECipher); v {

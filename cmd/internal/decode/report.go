@@ -75,6 +75,7 @@ type Session struct {
 	IDi       string   `json:"initiator_id,omitempty"`
 	IDr       string   `json:"responder_id,omitempty"`
 	State     string   `json:"state"`
+	NonGM     string   `json:"non_gm,omitempty"`     // profile, where the session is not GB/T 36968
 	Deviates  []string `json:"deviations,omitempty"` // from the standard form
 	Children  []*Child `json:"children,omitempty"`
 }

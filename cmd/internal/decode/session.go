@@ -140,7 +140,7 @@ func (s *session) clear(m *Message, h wire.Header, g datagram) {
 	}
 	first := wire.None
 	for _, p := range msg.Payloads { // vendor IDs may stand before
-		if p.Type == wire.TypeSA || p.Type == wire.TypeSK || p.Type == wire.TypeNotify {
+		if p.Type == wire.TypeSA || p.Type == wire.TypeSK || p.Type == wire.TypeKE || p.Type == wire.TypeNotify {
 			first = p.Type
 			break
 		}
@@ -152,6 +152,8 @@ func (s *session) clear(m *Message, h wire.Header, g datagram) {
 		s.second(m, msg, g)
 	case first == wire.TypeSK:
 		s.envelope(m, msg, g)
+	case first == wire.TypeKE:
+		s.keyShare(m, msg, g)
 	default:
 		m.Name = "main mode"
 		m.fields(msg)

@@ -101,6 +101,9 @@ func (t *printer) session(s *Session) {
 		t.line("  initiator %s  %s", s.Initiator, oneLine(s.IDi))
 		t.line("  responder %s  %s", s.Responder, oneLine(s.IDr))
 	}
+	if s.NonGM != "" {
+		t.line("  %s (%s)", notGM, s.NonGM)
+	}
 	t.line("  %s", s.State)
 	for _, d := range s.Deviates {
 		t.line("  deviation: %s", oneLine(d))
