@@ -61,7 +61,7 @@ func valueName(phase1 bool, typ uint16, v uint64) string {
 		case 3:
 			return methodName(v)
 		case 4:
-			return map[uint64]string{2: "MODP-1024", 5: "MODP-1536", 14: "MODP-2048"}[v]
+			return map[uint64]string{14: "MODP-2048"}[v]
 		case 11:
 			return lifeUnit(v)
 		case 20:
