@@ -10,9 +10,9 @@ import (
 // Vendor IDs stays far below it.
 const maxPayloads = 64
 
-// blockLen is the block of every cipher of the standard: a decrypted body ends
-// with less than one block of padding.
-const blockLen = 16
+// maxPadding is the most that may follow the last payload of a decrypted body, in
+// bytes.
+const maxPadding = 255
 
 var errNoPayload = errors.New("next payload: 0, a message carries at least one payload")
 
@@ -72,16 +72,17 @@ func Parse(b []byte) (Message, error) {
 
 // ParseBody reads the decrypted body of a message whose header names first. Used
 // counts the bytes up to the end of the last payload: hashes cover those. What
-// follows is padding: fewer than 16 bytes, of any value, since RFC 2409 appendix
-// B leaves their value open. The payloads alias plain.
+// follows is padding of any value, since RFC 2409 appendix B leaves that open, and
+// of up to 255 bytes: some peers add a whole block to what is aligned already. The
+// payloads alias plain.
 func ParseBody(first PayloadType, plain []byte) (ps []Payload, used int, err error) {
 	r := reader{b: plain}
 	ps, err = r.payloads(first)
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(r.b) >= blockLen {
-		return nil, 0, fmt.Errorf("padding: %d bytes after the last payload, at most %d", len(r.b), blockLen-1)
+	if len(r.b) > maxPadding {
+		return nil, 0, fmt.Errorf("padding: %d bytes after the last payload, at most %d", len(r.b), maxPadding)
 	}
 	return ps, len(plain) - len(r.b), nil
 }

@@ -144,13 +144,13 @@ func TestDuplicatedMessageIsRefused(t *testing.T) {
 	}
 }
 
-func TestPaddingOfABodyIsLessThanABlockOfAnyValue(t *testing.T) {
+func TestPaddingOfABodyHasAnyValueAndABound(t *testing.T) {
 	plain := message(t, "QM1 plain")
 	_, used, err := ParseBody(TypeHash, plain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := range 16 {
+	for _, n := range []int{0, 1, 15, 16, 17, 255} {
 		for _, fill := range []byte{0, 1, 0xff} {
 			padded := append(plain[:used:used], bytes.Repeat([]byte{fill}, n)...)
 			ps, got, err := ParseBody(TypeHash, padded)
@@ -159,14 +159,14 @@ func TestPaddingOfABodyIsLessThanABlockOfAnyValue(t *testing.T) {
 			}
 		}
 	}
-	for _, n := range []int{16, 17, 160} {
+	for _, n := range []int{256, 272} {
 		_, _, err := ParseBody(TypeHash, append(plain[:used:used], make([]byte, n)...))
 		if err == nil {
 			t.Errorf("%d bytes of padding are accepted", n)
 		}
 	}
-	_, _, err = ParseBody(TypeHash, append(plain[:used:used], make([]byte, 16)...))
-	refused(t, "a whole block", err, "padding: 16 bytes after the last payload, at most 15")
+	_, _, err = ParseBody(TypeHash, append(plain[:used:used], make([]byte, 256)...))
+	refused(t, "much padding", err, "padding: 256 bytes after the last payload, at most 255")
 }
 
 func TestMalformedHeadersAreRefused(t *testing.T) {

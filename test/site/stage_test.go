@@ -78,7 +78,7 @@ func newStage(t *testing.T) *stage {
 		close(stop)
 		w.Close()
 		if t.Failed() {
-			keep(t, dir)
+			site.Keep(t, dir)
 		}
 		_ = os.RemoveAll(dir)
 	})
@@ -94,30 +94,6 @@ func newTwoSites(t *testing.T) *stage {
 	s.need(err, site.Issue(yumen, s.dir, two.A, two.B))
 	s.TwoSites = two
 	return s
-}
-
-func keep(t *testing.T, dir string) {
-	to := filepath.Join("..", "..", "build", "failed", strings.ReplaceAll(t.Name(), "/", "_"))
-	_ = os.RemoveAll(to)
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return nil
-		}
-		rel, _ := filepath.Rel(dir, path)
-		if filepath.Ext(path) == ".log" {
-			lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-			t.Logf("%s ends:\n  %s", rel, strings.Join(lines[max(0, len(lines)-12):], "\n  "))
-		}
-		out := filepath.Join(to, rel)
-		_ = os.MkdirAll(filepath.Dir(out), 0o755)
-		_ = os.WriteFile(out, b, 0o600)
-		return nil
-	})
-	t.Logf("logs, captures and configurations are in build/failed/%s", filepath.Base(to))
 }
 
 // need ends the test at the first error.
