@@ -19,13 +19,13 @@ LOSS   ?= 0
 FUZZTIME ?= 10000x
 
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
-PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(netns|site|soak|vm)|^yumen/esp/tunnel')
+PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(interop|netns|site|soak|vm)|^yumen/esp/tunnel')
 
 # Tests of real daemons hold them to seconds, on a machine that may be busy with
 # something else: a failure counts when it comes twice. The first one is shown too.
 twice = $(1) || { echo "failed once; trying again"; $(1); }
 
-.PHONY: help setup-demo setup-test build demo test check unit netns vm vm-avx fuzz soak golden bench dkms dkms-check clean
+.PHONY: help setup-demo setup-test build demo test check unit netns interop vm vm-avx fuzz soak golden bench dkms dkms-check clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -47,7 +47,7 @@ demo: setup-demo build
 	@SUITE=$(SUITE) ENCAP=$(ENCAP) ICV=$(ICV) PLANE=$(PLANE) test/demo.sh
 
 ## make test     everything below but golden and bench
-test: setup-test check unit netns vm fuzz
+test: setup-test check unit netns interop vm fuzz
 	@echo "make test: all passed"
 
 ## make check    formatting, vet, tidy modules
@@ -64,6 +64,10 @@ unit:
 netns: build
 	$(call twice,$(GO) test -timeout 15m -p 2 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...)
 	$(call twice,$(GO) test -timeout 15m -count 1 ./test/soak/...)
+
+## make interop  against strongSwan, ike-scan and scapy, in network namespaces (root)
+interop: build
+	$(call twice,$(GO) test -timeout 10m -count 1 ./test/interop/...)
 
 ## make vm       the kernel data plane on a real kernel in a virtual machine (root)
 vm: build

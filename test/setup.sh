@@ -9,8 +9,8 @@ if ! command -v go >/dev/null; then
 fi
 
 missing=()
-need() { # need COMMAND PACKAGE
-	command -v "$1" >/dev/null || missing+=("$2")
+need() { # need COMMAND|PATH PACKAGE
+	command -v "$1" >/dev/null || [ -e "$1" ] || missing+=("$2")
 }
 need ip iproute2
 need ping iputils-ping
@@ -20,6 +20,14 @@ if [ "$want" = test ]; then
 	need nft nftables
 	need tshark tshark
 	need openssl openssl
+	need ike-scan ike-scan
+	need /usr/lib/ipsec/charon strongswan-charon
+	need swanctl strongswan-swanctl
+	need /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so libcharon-extra-plugins
+	need /usr/lib/ipsec/plugins/libstrongswan-vici.so strongswan-swanctl
+	need /usr/share/doc/libstrongswan-standard-plugins libstrongswan-standard-plugins
+	need /usr/lib/python3/dist-packages/scapy python3-scapy
+	need /usr/lib/python3/dist-packages/cryptography python3-cryptography
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
@@ -29,5 +37,17 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 fi
 echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+# An IKE daemon that only tests need must not run on this host: no service is
+# started by its installation, nor at the next boot.
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+	chmod 755 /usr/sbin/policy-rc.d
+	trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+fi
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+case " ${missing[*]} " in
+*" strongswan-charon "*)
+	command -v systemctl >/dev/null && systemctl disable strongswan-starter >/dev/null 2>&1 || true
+	;;
+esac
