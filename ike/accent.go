@@ -220,6 +220,7 @@ func (s *session) mannerOfDPD(p wire.Payload, h wire.Header) bool {
 	s.compare(entry.Dialect, accent)
 	if entry.Profile == policy.Auto {
 		s.dialect.DPDFirst, s.dialect.DPDNoSPI = accent.DPDFirst, accent.DPDNoSPI
+		s.learn()
 	}
 	return true
 }

@@ -28,6 +28,9 @@ type Config struct {
 	// PreShared holds the keys of peers that have one instead of certificates
 	// (profile rfc2409-psk), by name. They stay the caller's, who wipes them.
 	PreShared map[string]secret.Secret
+	// Learned is what an earlier engine told in DialectLearned, the newest last. A
+	// Reload does not change what is learned.
+	Learned []Learned
 	// Rand is the source of cookies, nonces, Sk, SPIs, message IDs and jitter.
 	Rand io.Reader
 	// PathMTU is the largest packet outside that we would send, in bytes, headers

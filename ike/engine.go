@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"yumen/esp"
@@ -37,6 +38,7 @@ type Engine struct {
 
 	chains    chainCache
 	envelopes envelopeCache
+	learned   learnedList
 	gate      gate
 
 	lastChild   esp.ChildID
@@ -81,6 +83,7 @@ func NewEngine(cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	e.learned = slices.Clone(cfg.Learned)
 	e.configure(cfg)
 	return e, nil
 }
@@ -114,7 +117,7 @@ func (c Config) check() error {
 			return fmt.Errorf("engine: tunnel %q names the unknown peer %q", t.Name, t.Peer)
 		}
 	}
-	return nil
+	return learnedList(c.Learned).check()
 }
 
 // Step gives the engine one input at a moment that never lies before that of

@@ -12,29 +12,30 @@ import (
 type EventKind uint8
 
 const (
-	NoEvent      EventKind = iota
-	IKEStarted             // we sent M1, or answered one with M2
-	IKEUp                  // M5/M6 verified: the peer is who it claims to be
-	IKEDown                // an established ISAKMP SA ended
-	IKEFailed              // a negotiation of phase 1 gave up
-	ChildUp                // a child carries traffic
-	ChildRekeyed           // a child replaced another of the same tunnel
-	ChildDown              // a child ended
-	ChildFailed            // a quick mode gave up or was refused
-	Dropped                // a message was dropped; nothing changed
-	Refused                // an authentic or pre-authentication request was refused
-	NotifyIn               // a notification was received
-	NotifyOut              // a notification was sent
-	Repeated               // a message was repeated, ours or theirs
-	Deviation              // the peer deviates from the standard form; Detail names it
-	Limited                // a limit (half-open, rate) held
-	PlaneFailed            // an effect could not be carried out
-	PeerDead               // dead peer detection gave up
-	NATFound               // NAT detection found a NAT; Detail says on which side
-	Retrying               // a peer will be tried again; Detail says when
-	PeerMoved              // a peer behind a NAT has another address
-	KeyOpFailed            // a private-key operation failed or the device is gone
-	PathChanged            // the largest packet that gets to a peer became another
+	NoEvent        EventKind = iota
+	IKEStarted               // we sent M1, or answered one with M2
+	IKEUp                    // M5/M6 verified: the peer is who it claims to be
+	IKEDown                  // an established ISAKMP SA ended
+	IKEFailed                // a negotiation of phase 1 gave up
+	ChildUp                  // a child carries traffic
+	ChildRekeyed             // a child replaced another of the same tunnel
+	ChildDown                // a child ended
+	ChildFailed              // a quick mode gave up or was refused
+	Dropped                  // a message was dropped; nothing changed
+	Refused                  // an authentic or pre-authentication request was refused
+	NotifyIn                 // a notification was received
+	NotifyOut                // a notification was sent
+	Repeated                 // a message was repeated, ours or theirs
+	Deviation                // the peer deviates from the standard form; Detail names it
+	Limited                  // a limit (half-open, rate) held
+	PlaneFailed              // an effect could not be carried out
+	PeerDead                 // dead peer detection gave up
+	NATFound                 // NAT detection found a NAT; Detail says on which side
+	Retrying                 // a peer will be tried again; Detail says when
+	PeerMoved                // a peer behind a NAT has another address
+	KeyOpFailed              // a private-key operation failed or the device is gone
+	PathChanged              // the largest packet that gets to a peer became another
+	DialectLearned           // how a peer with profile: auto speaks was learned; Learned says what
 	eventKinds
 )
 
@@ -67,4 +68,5 @@ type Event struct {
 	InSPI, OutSPI    esp.SPI
 	Notify           wire.NotifyType
 	Took             time.Duration // of a negotiation that succeeded
+	Learned          Learned
 }

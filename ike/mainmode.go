@@ -130,8 +130,9 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 		return
 	}
 	e.quiet(&d.resend)
+	d.answered = true
 	s := e.newSession(Initiator, pairKey{h.Initiator, h.Responder}, in)
-	s.version, s.dialect, s.dial, s.peer, s.pair = h.Version, d.dialect, d, d.peer, pair
+	s.version, s.dialect, s.dial, s.peer, s.pair = h.Version, d.speaksTo(pair), d, d.peer, pair
 	s.begun = d.begun
 	s.saI, s.saR = d.saI, slices.Clone(p.sa)
 	s.knows = readVendors(p.vendors)
@@ -202,6 +203,9 @@ func (s *session) third(sig []byte) {
 	ps = append(ps, s.natPayloads(encapOf(s.peer.entry, s.dialect))...)
 	m := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}
 	s.state = sentFields
+	if s.dial != nil {
+		s.peer.search.show(&s.dial.attempt, showsInM3)
+	}
 	third := m.Append(nil)
 	e.repeat(&s.resend, s.datagram(third), false, func() {
 		if s.dial != nil && s.dial.notice != "" {

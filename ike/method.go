@@ -88,7 +88,7 @@ func (envelope) choose(sa wire.SA, p policy.Peer) (agreed, error) {
 }
 
 func (envelope) check(d *dial, answer wire.SA) (agreed, error) {
-	x, err := checkPhaseOneAnswer(d.offer, answer, d.dialect)
+	x, err := checkPhaseOneAnswer(d.offer, answer, d.attempt.dialect)
 	if err != nil {
 		return agreed{}, err
 	}

@@ -41,6 +41,7 @@ type peer struct {
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
 	path     knownPath
+	search   search // for its dialect, with profile: auto
 }
 
 // dial is one attempt to reach a peer: M1 and the sessions that answers to it
@@ -51,7 +52,9 @@ type dial struct {
 	cki           wire.Cookie
 	version       uint8
 	local, remote netip.AddrPort
-	dialect       policy.Dialect
+	attempt       attempt
+	answered      bool // a message 2 came
+	understood    bool // a message 4 came that verified
 	offer         wire.SA
 	saI           []byte
 	sessions      []*session
@@ -131,18 +134,20 @@ func (e *Engine) resolved(in Resolved) {
 // begin sends M1.
 func (p *peer) begin(local, remote netip.Addr) {
 	e := p.e
-	d := &dial{peer: p, cki: e.newCookie(), begun: e.now, dialect: p.entry.Dialect,
+	d := &dial{peer: p, cki: e.newCookie(), begun: e.now, attempt: p.attempt(),
 		local: netip.AddrPortFrom(local, portIKE), remote: netip.AddrPortFrom(remote, portIKE)}
-	d.version, d.offer = p.how.version(d.dialect), p.how.offer(p.entry, d.dialect)
+	dialect := d.attempt.dialect
+	d.version, d.offer = p.how.version(dialect), p.how.offer(p.entry, dialect)
 	d.saI = d.offer.Append(nil)
 	p.dial = d
 	e.dials[d.cki] = d
 	e.door.expect(d.cki, true)
 	m := wire.Message{
 		Header:   wire.Header{Initiator: d.cki, Version: d.version, Exchange: wire.MainMode},
-		Payloads: append([]wire.Payload{{Type: wire.TypeSA, Body: d.saI}}, vendorIDs(p.entry, d.dialect)...),
+		Payloads: append([]wire.Payload{{Type: wire.TypeSA, Body: d.saI}}, vendorIDs(p.entry, dialect)...),
 	}
-	e.tell(d.event(IKEStarted, "", ""))
+	p.search.show(&d.attempt, showsInM1)
+	e.tell(d.event(IKEStarted, "", policy.Learned(p.entry.Dialect, dialect)))
 	e.repeat(&d.resend, Datagram{Local: d.local, Remote: d.remote, Data: m.Append(nil)}, false,
 		func() { d.noAnswer() })
 }
@@ -176,6 +181,7 @@ func (d *dial) lost(s *session, reason Reason, detail string) {
 // fail ends the attempt; the peer is tried again later.
 func (d *dial) fail(reason Reason, detail string) {
 	d.close()
+	d.peer.search.ended(d)
 	e := d.peer.e
 	e.tell(d.event(IKEFailed, reason, detail))
 	d.peer.failed(reason, detail)

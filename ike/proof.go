@@ -45,6 +45,10 @@ func (s *session) proofHash(c *claim, by Role, sa []byte) [32]byte {
 func (s *session) fifth(c *claim, x fieldsMessage) {
 	e := s.e
 	s.derive(c)
+	if s.dial != nil {
+		s.dial.understood = true
+		s.attempt = s.dial.attempt
+	}
 	c.nat = s.detectNAT(x.p.natd, x.d, encapOf(s.peer.entry, c.dialect))
 	s.note(nil, x.p.skipped)
 	hash := s.proofHash(c, Initiator, nil)
@@ -183,6 +187,7 @@ func (s *session) conclude(hash [32]byte, answer []byte, last [16]byte) {
 	up := s.event(IKEUp, "", s.name)
 	up.Took = e.now.Sub(s.created)
 	e.tell(up)
+	s.learn()
 	s.peer.proven(s)
 }
 

@@ -81,6 +81,7 @@ func (s *session) startQuick(t *tunnel) {
 	x.child.ID = e.lastChild
 	x.spi = e.reserveSPI(x.child.ID)
 	x.iv = s.keys.PhaseTwoIV(s.lastBlock, x.id)
+	s.peer.search.show(&s.attempt, showsInQuick)
 	x.offer = phaseTwoOffer(t.entry, s.dialect, s.udp(), x.spi)
 	x.hash.MsgID, x.hash.Ni = x.id, e.random(16)
 	s.quick, t.quick = x, x
@@ -95,6 +96,7 @@ func (s *session) startQuick(t *tunnel) {
 	hash := s.keys.Hash1(s.quickForm, x.covers(rest))
 	b := x.write(hash, rest)
 	e.repeat(&x.resend, s.datagram(b), false, func() {
+		s.varyQuick()
 		x.abandon(Timeout, "no answer to quick mode")
 		s.finish(Dead, "quick mode unanswered")
 	})
@@ -190,6 +192,7 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 		s.drop(Crossed, "ours has the lower nonce")
 		return
 	}
+	s.throughQuick()
 	s.note(pick.x.deviations(), nil)
 	x.tunnel, x.selector = t, offered
 	x.quickTwo(pick, p, gm.SM3(d.Data))
@@ -248,6 +251,7 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 		x.abandon(AnswerMismatch, errNoPFS.Error())
 		return
 	}
+	s.throughQuick()
 	s.note(pick.x.deviations(), p.skipped)
 	if !x.offers(pick.x.id) {
 		s.deviate(fmt.Sprintf("ESP transform %d answered to an offer without it", pick.x.id))

@@ -70,6 +70,8 @@ type session struct {
 	dial          *dial          // initiator, until established
 	peer          *peer          // initiator: from the start; responder: once proven
 	dialect       policy.Dialect // as we speak
+	attempt       attempt        // initiator: how it began
+	quickProven   bool           // a quick mode got through in the form we use
 	offered       phaseOne       // what the peer offered or answered in phase 1
 	accent        policy.Dialect // as the peer speaks, once proven
 	saI, saR      []byte         // bodies as sent or received

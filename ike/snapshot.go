@@ -16,6 +16,7 @@ func (e *Engine) Status() Status {
 	for _, t := range e.tunnels {
 		st.Tunnels = append(st.Tunnels, t.status())
 	}
+	st.Learned = slices.Clone(e.learned)
 	return st
 }
 
@@ -37,7 +38,7 @@ func (e *Engine) sessionList() []*session {
 func (s *session) status() SessionStatus {
 	st := SessionStatus{Role: s.role, State: "connecting", CookieI: s.cki, CookieR: s.ckr, Version: s.version,
 		Local: s.local, Remote: s.remote, LocalName: s.phase.ownName(), Created: s.created,
-		NAT: s.nat.String(), Deviations: slices.Clone(s.deviations)}
+		NAT: s.nat.String(), Deviations: slices.Clone(s.deviations), Explicit: s.explicit()}
 	if entry := s.peerEntry(); entry.NonGM() != "" {
 		st.NonGM, st.Suite = entry.NonGM(), entry.PreShared.Suite.Describe()
 	}

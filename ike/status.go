@@ -13,6 +13,7 @@ type Status struct {
 	HalfOpen int // responder sessions not yet proven
 	Sessions []SessionStatus
 	Tunnels  []TunnelStatus // every tunnel of the policy, in its order
+	Learned  []Learned      // the newest last
 }
 
 // SessionStatus is one ISAKMP SA, negotiating or established.
@@ -33,6 +34,7 @@ type SessionStatus struct {
 	Suite            string    // of phase 1 where NonGM is set
 	NonGM            string    // profile of a peer that is not GB/T 36968; empty: it is
 	Deviations       []string
+	Explicit         string // the lines of a peer entry that say so; empty: they are there
 }
 
 // TunnelStatus is one tunnel of the policy.

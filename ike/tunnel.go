@@ -89,7 +89,7 @@ func (e *Engine) operatorUp(name string) {
 		return
 	}
 	t.stopped, t.want = false, true
-	t.failures, t.peer.failures = 0, 0
+	t.failures, t.peer.failures, t.peer.search = 0, 0, search{}
 	e.clock.stop(&t.retry)
 	e.clock.stop(&t.peer.retry)
 	t.ensure()
@@ -267,6 +267,7 @@ func (e *Engine) configure(cfg Config) {
 	e.chains = chainCache{}
 	e.peers, e.tunnels = nil, nil
 	e.nonGM = slices.ContainsFunc(cfg.Policy.Peers, func(p policy.Peer) bool { return p.NonGM() != "" })
+	e.learned.keep(cfg.Policy)
 	for _, entry := range cfg.Policy.Peers {
 		p := &peer{e: e, entry: entry}
 		for _, o := range peers {

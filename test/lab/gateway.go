@@ -37,7 +37,8 @@ type Gateway struct {
 // Config is what the engine works from.
 func (g *Gateway) Config() ike.Config {
 	p := g.Policy
-	return ike.Config{Policy: &p, Own: g.Own.Pair, Verifiers: g.verifiers(), PreShared: g.keys(), Rand: g.random, Files: g.Files}
+	return ike.Config{Policy: &p, Own: g.Own.Pair, Verifiers: g.verifiers(), PreShared: g.keys(), Rand: g.random,
+		Files: g.Files, Learned: g.Learned}
 }
 
 // Restart begins anew with an empty engine and an empty data plane, as after a

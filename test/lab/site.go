@@ -23,6 +23,7 @@ type Site struct {
 	Key       []byte                     // pre-shared, of every peer without certificates
 	Verifiers map[string]*trust.Verifier // nil: made from Anchor and CRL
 	Files     map[string]ike.PeerFiles
+	Learned   []ike.Learned // what the state folder holds at the start
 }
 
 // verifiers makes what the engine judges peers with.

@@ -44,7 +44,15 @@ type Status struct {
 	Sessions     []Session     `json:"sessions"`
 	Tunnels      []Tunnel      `json:"tunnels"`            // of the policy, in its order
 	Refusals     []Refusal     `json:"refusals,omitempty"` // the last one of each peer
+	Learned      []Learned     `json:"learned,omitempty"`  // of peers with profile: auto
 	Counters     Counters      `json:"counters"`
+}
+
+// Learned is how a peer with profile: auto speaks, as proven sessions showed.
+type Learned struct {
+	Peer        string `json:"peer"`
+	Fingerprint string `json:"fingerprint"` // SM3 of its signing certificate
+	Dialect     string `json:"dialect"`
 }
 
 // Certificate is one of our own two.
@@ -76,6 +84,7 @@ type Session struct {
 	NonGM       string     `json:"non_gm,omitempty"` // profile of a peer that is not GB/T 36968
 	Suite       string     `json:"suite,omitempty"`  // of phase 1, where it is not that of the standard
 	Deviations  []string   `json:"deviations,omitempty"`
+	Explicit    string     `json:"explicit,omitempty"` // lines of the peer entry that say how the peer speaks
 }
 
 // Tunnel is one tunnel of the policy.

@@ -63,6 +63,11 @@ func (p *page) peer(s Status, name string) {
 	if seen == 0 {
 		p.line("%s: no ISAKMP SA", name)
 	}
+	for _, x := range s.Learned {
+		if x.Peer == name {
+			p.line("  learned of certificate %.16s...: dialect: %s", x.Fingerprint, x.Dialect)
+		}
+	}
 	for _, t := range s.Tunnels {
 		if t.Peer == name {
 			p.tunnel(t)
@@ -112,10 +117,13 @@ func (p *page) session(name string, n int, s Session) {
 	if s.NAT != "" && s.NAT != "none" {
 		suite += "   nat " + s.NAT
 	}
-	if len(s.Deviations) > 0 {
-		suite += fmt.Sprintf("   (deviation: %s)", strings.Join(s.Deviations, ", "))
-	}
 	p.line("%s", suite)
+	for _, d := range s.Deviations {
+		p.line("  deviation %s", d)
+	}
+	if s.Explicit != "" {
+		p.line("  to make that explicit in the peer entry: %s", s.Explicit)
+	}
 	if s.Established == nil {
 		p.line("  begun %s ago", p.since(s.Created))
 		return

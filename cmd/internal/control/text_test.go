@@ -22,7 +22,8 @@ func sample() Status {
 	up := Session{Peer: "b", State: "established", Version: "1.1", Initiator: true, CookieI: "9f3a000000000fc1", CookieR: "41d000000000007e",
 		Local: "192.0.2.1:500", Remote: "198.51.100.7:500", LocalName: "C=CN, O=A, CN=gw1", RemoteName: "C=CN, O=B, CN=gw2",
 		Created: *ago(813 * time.Second), Established: ago(812 * time.Second), Rekey: in(22*time.Hour + 51*time.Minute),
-		Expires: in(23 * time.Hour), CertExpires: in(211 * day), NAT: "none", Deviations: []string{"SM4=127"}}
+		Expires: in(23 * time.Hour), CertExpires: in(211 * day), NAT: "none", Deviations: []string{"phase-1 SM4 number: ike_sm4_id: 127"},
+		Explicit: "profile: h3c-draft"}
 	half := Session{State: "connecting", Version: "1.1", CookieI: "0102030405060708", CookieR: "1112131415161718",
 		Local: "[2001:db8::1]:4500", Remote: "[2001:db8::7]:4500", LocalName: "C=CN, O=A, CN=gw1", Created: *ago(3 * time.Second), NAT: "remote"}
 	net := Child{ID: 12, InUse: true, Suite: "ESP:SM4_CBC/HMAC_SM3_96", Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
@@ -37,6 +38,7 @@ func sample() Status {
 		Certificates: []Certificate{{"sign", "C=CN, O=A, CN=gw1", "1f", *in(90 * day)}, {"enc", "C=CN, O=A, CN=gw1", "20", *ago(day)}},
 		Peers:        []string{"b", "c"},
 		Sessions:     []Session{up, half},
+		Learned:      []Learned{{"b", strings.Repeat("ab", 32), "{ike_sm4_id: 127, esp_sm4_id: 127}"}},
 		Tunnels: []Tunnel{
 			{Name: "net", Peer: "b", State: "up", Local: "10.1.0.0/16", Remote: "10.2.0.0/16", Children: []Child{net, next}},
 			{Name: "lab", Peer: "b", State: "connecting", Local: "10.8.0.0/16", Remote: "10.9.0.0/16",

@@ -41,6 +41,9 @@ func Run(ctx context.Context, p *Plan, log *slog.Logger) (err error) {
 	if p.Clock != "" {
 		log.Warn("clock implausible", "detail", p.Clock)
 	}
+	if p.Dialects != nil {
+		log.Warn("state_dir", "error", p.Dialects)
+	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -91,7 +94,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 		return nil, nil, err
 	}
 	built.add(desk.Close)
-	g := &gateway{log: log, metrics: newMetrics(), started: time.Now(), changed: make(chan struct{}, 1)}
+	g := &gateway{log: log, metrics: newMetrics(), started: time.Now(), changed: make(chan struct{}, 1), learned: make(chan struct{}, 1)}
 	g.plan.Store(p)
 	g.metrics.from(p.Policy)
 	if err := saveGuard(p.Config, p.Policy); err != nil {
@@ -183,6 +186,8 @@ func (g *gateway) serve(ctx context.Context, hup <-chan os.Signal, ended <-chan 
 			g.log.Info("reloaded", "policy", g.plan.Load().Config.Policy)
 		case <-save.C:
 			g.saveTime(dir)
+		case <-g.learned:
+			g.keepDialects(ctx)
 		case <-alive.C:
 			g.keepAlive(ctx)
 		}

@@ -29,6 +29,7 @@ type gateway struct {
 	log       *slog.Logger
 	metrics   *metrics
 	started   time.Time
+	learned   chan struct{} // something was: to be written down
 
 	changed chan struct{} // children changed
 	handed  atomic.Bool   // what the kernel carries is the next process's
@@ -83,6 +84,12 @@ func (g *gateway) read(ctx context.Context) (reading, error) {
 func (g *gateway) tell(e ike.Event) {
 	narrator{g.log, g.metrics}.tell(e)
 	g.remember(e)
+	if e.Kind == ike.DialectLearned {
+		select {
+		case g.learned <- struct{}{}:
+		default: // it will be written anyway
+		}
+	}
 	g.refusals.note(e, g.plan.Load().Policy, time.Now())
 }
 

@@ -75,6 +75,8 @@ func eventName(k ike.EventKind) string {
 		return "peer-moved"
 	case ike.KeyOpFailed:
 		return "key-operation-failed"
+	case ike.DialectLearned:
+		return "dialect-learned"
 	case ike.PathChanged:
 		return "path-mtu"
 	}

@@ -29,12 +29,14 @@ type Plan struct {
 	Own       trust.Pair
 	Clock     string // why the wall clock is implausible; empty: it is not
 	Selftests []selftest.Result
+	Dialects  error // why nothing that was learned of peers can be used; nil: it can
 
 	verifiers map[string]*trust.Verifier
 	files     map[string]ike.PeerFiles
 	preShared map[string]secret.Secret
 	keys      privateKeys
 	engine    *ike.Engine
+	learned   []ike.Learned
 	build     Build
 }
 
@@ -57,6 +59,7 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 		p.wipe()
 		return nil, err
 	}
+	p.learned, p.Dialects = loadDialects(cfg.StateDir)
 	var err error
 	if p.engine, err = ike.NewEngine(p.engineConfig()); err != nil {
 		return nil, err
@@ -65,7 +68,8 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 }
 
 func (p *Plan) engineConfig() ike.Config {
-	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Files: p.files, PreShared: p.preShared, Rand: rand.Reader,
+	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Files: p.files, PreShared: p.preShared,
+		Learned: p.learned, Rand: rand.Reader,
 		PathMTU: p.Config.MTU}
 }
 

@@ -22,6 +22,9 @@ func describe(r reading, version string, now time.Time) control.Status {
 	for _, p := range r.policy.Peers {
 		s.Peers = append(s.Peers, p.Name)
 	}
+	for _, x := range r.engine.Learned {
+		s.Learned = append(s.Learned, control.Learned(x))
+	}
 	for _, x := range r.engine.Sessions {
 		s.Sessions = append(s.Sessions, session(x))
 	}
@@ -53,7 +56,7 @@ func session(x ike.SessionStatus) control.Session {
 		CookieI: fmt.Sprintf("%x", x.CookieI[:]), CookieR: fmt.Sprintf("%x", x.CookieR[:]),
 		Local: x.Local.String(), Remote: x.Remote.String(), LocalName: x.LocalName, RemoteName: x.RemoteName,
 		Created: x.Created, Established: moment(x.Established), Rekey: moment(x.Rekey), Expires: moment(x.Expires),
-		CertExpires: moment(x.CertExpires), NAT: x.NAT, NonGM: x.NonGM, Suite: x.Suite, Deviations: x.Deviations,
+		CertExpires: moment(x.CertExpires), NAT: x.NAT, NonGM: x.NonGM, Suite: x.Suite, Deviations: x.Deviations, Explicit: x.Explicit,
 	}
 }
 

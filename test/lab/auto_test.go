@@ -1,0 +1,360 @@
+package lab
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"yumen/ike"
+	"yumen/ike/wire"
+	"yumen/policy"
+)
+
+// exactly is a peer that speaks and takes one form only.
+func exactly(s *Site, turn func(*policy.Dialect)) {
+	turn(&s.Peer().Dialect)
+	s.Peer().Dialect.Exact = true
+}
+
+// tries collects how each main mode of a gateway began, and when.
+type tries struct {
+	at      []time.Duration
+	dialect []string
+}
+
+func (l *Lab) tries(name string) *tries {
+	x := &tries{}
+	l.Gateway(name).Told = func(v ike.Event) {
+		if v.Kind == ike.IKEStarted && v.Role == ike.Initiator {
+			x.at, x.dialect = append(x.at, l.Now().Sub(Epoch)), append(x.dialect, v.Detail)
+		}
+	}
+	return x
+}
+
+// forms is how many forms were tried from one moment to another.
+func (x *tries) forms(from, to time.Duration) []string {
+	var out []string
+	for n, at := range x.at {
+		if at >= from && at < to && !slices.Contains(out, x.dialect[n]) {
+			out = append(out, x.dialect[n])
+		}
+	}
+	return out
+}
+
+// A peer that shows its form first is answered in it, whatever it is.
+func TestAutoAnswersEachDeviationInKind(t *testing.T) {
+	for line, turn := range shows {
+		i, r := members().Pair()
+		asks(&i)
+		exactly(&i, turn)
+		as(&r, policy.Auto)
+		l := New(1, i, r)
+		l.Story.Off = true
+		l.Run(30 * time.Second)
+		want := "{" + line + "}"
+		if line == "key_length: send" {
+			want = "" // of use to nobody but an initiator, and to no other peer
+		}
+		got := ""
+		for _, x := range l.Gateway("r").Engine.Status().Learned {
+			got += x.Dialect
+		}
+		if !l.bothUp() || got != want {
+			t.Errorf("%s: up %v, learned %q", line, l.bothUp(), got)
+		}
+		if s := l.Gateway("r").Engine.Status().Sessions[0]; !strings.Contains(s.Explicit, line) {
+			t.Errorf("%s: status says %q %q", line, s.Deviations, s.Explicit)
+		}
+	}
+}
+
+// Zeros without a count are ambiguous alone; the signature says what is meant.
+func TestAutoReadsNoncesPaddedWithZeros(t *testing.T) {
+	i, r := members().Pair()
+	i.Peer().Dialect.FieldPad, i.Peer().Dialect.ZeroPad, i.Peer().Dialect.Exact = policy.PadZeros, true, true
+	as(&r, policy.Auto)
+	l := New(1, i, r)
+	l.Run(30 * time.Second)
+	s := l.Gateway("r").Engine.Status()
+	if !l.bothUp() || len(s.Learned) != 1 || s.Learned[0].Dialect != "{field_pad: zeros}" ||
+		s.Sessions[0].Explicit != "profile: gbt36968-2018, dialect: {field_pad: zeros, accept_zero_pad: true}" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// found are peers that a search finds, and what it says of them then.
+var found = map[string]func(*policy.Dialect){
+	"":                  func(*policy.Dialect) {},
+	"{ike_sm4_id: 127}": func(d *policy.Dialect) { d.IKESM4 = policy.SM4Draft },
+	"{sk_encoding: c1c3c2, sig_encoding: raw}": func(d *policy.Dialect) { d.SKEncoding, d.SigRaw = policy.SKC1C3C2, true },
+	"{sig_cert_body: without}":                 func(d *policy.Dialect) { d.SigNoByte = true },
+	"{field_pad: pkcs7}":                       func(d *policy.Dialect) { d.FieldPad = policy.PadPKCS7 },
+	"{sk_encoding: c1c3c2}":                    func(d *policy.Dialect) { d.SKEncoding = policy.SKC1C3C2 },
+	"{sk_encoding: c1c2c3}":                    func(d *policy.Dialect) { d.SKEncoding = policy.SKC1C2C3 },
+	"{id_iv: zero}":                            func(d *policy.Dialect) { d.IDZeroIV = true },
+	"{field_pad: zeros}":                       func(d *policy.Dialect) { d.FieldPad, d.ZeroPad = policy.PadZeros, true },
+	"{sig_encoding: raw}":                      func(d *policy.Dialect) { d.SigRaw = true },
+	"{qm_hash: std-full}":                      func(d *policy.Dialect) { d.QMHash = policy.HashStdFull },
+	"{qm_hash: std-body}":                      func(d *policy.Dialect) { d.QMHash = policy.HashStdBody },
+	"{ike_sm4_id: 127, qm_hash: std-body}":     func(d *policy.Dialect) { d.IKESM4, d.QMHash = policy.SM4Draft, policy.HashStdBody },
+	"{ike_sm4_id: 127, sk_encoding: c1c3c2, sig_encoding: raw}": func(d *policy.Dialect) {
+		d.IKESM4, d.SKEncoding, d.SigRaw = policy.SM4Draft, policy.SKC1C3C2, true
+	},
+}
+
+// An initiator finds the form of a peer that takes no other, and calls it at once
+// in that form after a restart.
+func TestAutoFindsTheFormOfAPeerThatTakesNoOther(t *testing.T) {
+	for want, turn := range found {
+		t.Run(want, func(t *testing.T) {
+			i, r := members().Pair()
+			as(&i, policy.Auto)
+			exactly(&r, turn)
+			l := New(1, i, r)
+			l.Story.Off = true
+			x := l.tries("i")
+			if !l.RunUntil(3*time.Hour, l.bothUp) {
+				t.Fatalf("not up: %v", x.dialect)
+			}
+			for h := range 3 {
+				from := time.Duration(h) * time.Hour
+				if forms := x.forms(from, from+time.Hour); len(forms) > 6 || len(forms) > 0 && forms[0] != "" {
+					t.Errorf("in hour %d: %q", h, forms)
+				}
+			}
+			i = l.Gateway("i").Site
+			i.Learned = l.Gateway("i").Engine.Status().Learned
+			got := ""
+			if len(i.Learned) == 1 {
+				got = i.Learned[0].Dialect
+			}
+			if got != want {
+				t.Errorf("learned %q", i.Learned)
+			}
+			l = New(2, i, r)
+			if !l.RunUntil(5*time.Second, l.bothUp) {
+				t.Errorf("not up at once with what was learned:\n%s", l.Story.String())
+			}
+		})
+	}
+}
+
+// Profiles as they are, and as peers that take nothing else, in both roles.
+func TestAutoAgainstEveryProfileInBothRoles(t *testing.T) {
+	for _, p := range policy.Profiles() {
+		for _, exact := range []bool{false, true} {
+			for _, role := range []string{"i", "r"} {
+				i, r := members().Pair()
+				auto, other := &i, &r
+				if role == "r" {
+					auto, other = &r, &i
+				}
+				as(auto, policy.Auto)
+				as(other, p)
+				other.Peer().Dialect.Exact = exact && p != policy.Auto
+				l := New(1, i, r)
+				l.Story.Off = true
+				reasons := l.listen("r")
+				up := l.RunUntil(time.Hour, l.bothUp)
+				if want := p != policy.Hillstone10; up != want {
+					t.Errorf("auto as %s, %v, exact %v: up %v", role, p, exact, up)
+				}
+				if p == policy.Hillstone10 {
+					l.nothingSetUp(t)
+					if role == "r" && !slices.Contains(*reasons, ike.BadVersion) {
+						t.Errorf("header 1.0 against auto: reasons %v", *reasons)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Whatever happens, auto offers SM4, SM3 and the envelope under header 1.1, sends
+// certificates, and tries six forms an hour, the standard one first.
+func TestAutoNeverOffersAnythingWeaker(t *testing.T) {
+	i, r := members().Pair()
+	as(&i, policy.Auto)
+	r.Peer().Dialect.PeerID = "x"
+	l := New(1, i, r)
+	l.Story.Off = true
+	x := l.tries("i")
+	thirds := map[string]bool{}
+	l.Hook = func(p Packet) []Packet {
+		if p.From != "i" {
+			return []Packet{p}
+		}
+		m := must(wire.Parse(p.Data))
+		switch p.Label {
+		case "main 1":
+			onlySM(t, m)
+		case "main 3":
+			thirds[fmt.Sprint(len(m.Payloads), len(m.Payloads[0].Body), m.Payloads[0].Body[0] == 0x30)] = true
+			if n := len(slices.DeleteFunc(m.Payloads, func(p wire.Payload) bool { return p.Type != wire.TypeCert })); n != 2 {
+				t.Errorf("message 3 with %d certificates", n)
+			}
+			return nil
+		}
+		return []Packet{p}
+	}
+	l.Run(150 * time.Minute)
+	for n := range 2 {
+		from := time.Duration(n) * (time.Hour + 2*time.Minute)
+		forms := x.forms(from, from+55*time.Minute)
+		if len(forms) > 6 || len(forms) < 3 {
+			t.Errorf("period %d: %d forms %q", n, len(forms), forms)
+		}
+	}
+	if len(thirds) < 2 || len(x.at) < 20 {
+		t.Errorf("the search did not search: %v, %d attempts", thirds, len(x.at))
+	}
+	if got := l.Gateway("i").Engine.Status().Learned; len(got) != 0 {
+		t.Errorf("learned from nothing: %v", got)
+	}
+	again := 0
+	for n, at := range x.at {
+		if at >= time.Hour && at < 64*time.Minute && x.dialect[n] == "" {
+			again++
+		}
+	}
+	if again == 0 {
+		t.Errorf("after an hour the standard form did not come first: %v %q", x.at, x.dialect)
+	}
+}
+
+func onlySM(t *testing.T, m wire.Message) {
+	t.Helper()
+	sa := must(wire.ParseSA(m.Payloads[0].Body))
+	if m.Version != wire.Version11 || len(sa.Proposals) != 1 || len(sa.Proposals[0].Transforms) != 1 {
+		t.Errorf("%v", m)
+	}
+	for _, a := range sa.Proposals[0].Transforms[0].Attributes {
+		v, _ := a.Uint()
+		ok := map[uint16][]uint64{1: {127, 129}, 2: {20}, 3: {10}, 20: {2}}[a.Type]
+		if ok != nil && !slices.Contains(ok, v) {
+			t.Errorf("attribute %d is %d", a.Type, v)
+		}
+	}
+}
+
+// A session that was not proven teaches nothing: neither an initiator whose M6
+// never came nor a responder whose M5 never came.
+func TestOnlyAProvenSessionTeaches(t *testing.T) {
+	for _, lost := range []string{"main 5", "main 6"} {
+		i, r := members().Pair()
+		as(&i, policy.Auto)
+		as(&r, policy.Auto)
+		i.Peer().Dialect.SKEncoding = policy.SKC1C3C2
+		l := New(1, i, r)
+		l.Story.Off = true
+		l.Hook = func(p Packet) []Packet {
+			if p.Label == lost {
+				return nil
+			}
+			return []Packet{p}
+		}
+		l.Run(2 * time.Minute)
+		for _, g := range l.gateways {
+			n := len(g.Engine.Status().Learned)
+			if proven := g.Name == "r" && lost == "main 6"; (n > 0) != proven {
+				t.Errorf("%s lost: %s learned %v", lost, g.Name, g.Engine.Status().Learned)
+			}
+		}
+	}
+}
+
+// What was learned of one certificate is not believed of another.
+func TestWhatWasLearnedHangsOnTheCertificate(t *testing.T) {
+	i, r := members().Pair()
+	as(&i, policy.Auto)
+	i.Learned = []ike.Learned{{Peer: "r", Fingerprint: members().I.Pair.Sign.Fingerprint, Dialect: "{ike_sm4_id: 127, sk_encoding: c1c3c2}"}}
+	r.Peer().Dialect.Exact, r.Peer().Dialect.IKESM4 = true, policy.SM4Draft
+	l := New(1, i, r)
+	if !l.RunUntil(5*time.Second, l.bothUp) {
+		t.Errorf("message 3 was not in the standard form:\n%s", l.Story.String())
+	}
+	// And what fails is not held on to.
+	i.Learned[0].Fingerprint = members().R.Pair.Sign.Fingerprint
+	r.Peer().Dialect.IKESM4 = policy.SM4Standard
+	l = New(1, i, r)
+	if !l.RunUntil(5*time.Minute, l.bothUp) || len(l.Gateway("i").Engine.Status().Learned) != 0 {
+		t.Errorf("the old form stands in the way: %v", l.Gateway("i").Engine.Status().Learned)
+	}
+}
+
+func TestWhatCannotHaveBeenLearnedIsRefused(t *testing.T) {
+	i, r := members().Pair()
+	l := New(1, i, r)
+	for _, bad := range []string{"{gm_version: 1.0}", "{transform_id: ignore}", "{accept_zero_pad: true}", "ike_sm4_id: 127", "{}", ""} {
+		c := l.Gateway("i").Config()
+		c.Learned = []ike.Learned{{Peer: "r", Dialect: bad}}
+		if _, err := ike.NewEngine(c); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+// Forged notifications of every kind, and answers made of what was recorded,
+// change which of the same forms comes next, and nothing else.
+func TestForgedHintsChangeNothingButTheOrder(t *testing.T) {
+	all := map[string]bool{}
+	for _, forge := range []bool{false, true} {
+		i, r := members().Pair()
+		as(&i, policy.Auto)
+		exactly(&r, func(d *policy.Dialect) { d.SigNoByte = true })
+		l := New(1, i, r)
+		l.Story.Off = true
+		x := l.tries("i")
+		if forge {
+			l.Hook = hints(l)
+		}
+		if !l.RunUntil(3*time.Hour, l.bothUp) {
+			t.Fatalf("forged %v: not up: %q", forge, x.dialect)
+		}
+		if forms := x.forms(0, time.Hour); len(forms) > 6 || forms[0] != "" {
+			t.Errorf("forged %v: %q", forge, forms)
+		}
+		for _, d := range x.dialect {
+			all[d] = true
+		}
+		got := l.Gateway("i").Engine.Status().Learned
+		if len(got) != 1 || got[0].Dialect != "{sig_cert_body: without}" {
+			t.Errorf("forged %v: learned %v", forge, got)
+		}
+	}
+	for d := range all {
+		if _, err := policy.Relearn(policy.Auto.Dialect(), d); d != "" && err != nil {
+			t.Errorf("a form of its own: %v", err)
+		}
+	}
+}
+
+// hints answers each message of i with notifications that nobody vouches for, and
+// doubles each message 2 under other cookies, as who hears it can.
+func hints(l *Lab) func(Packet) []Packet {
+	kinds := []wire.NotifyType{wire.NoProposalChosen, wire.InvalidMinorVersion, wire.InvalidCertificate, wire.AuthenticationFailed}
+	return func(p Packet) []Packet {
+		if p.From == "i" && (p.Label == "main 1" || p.Label == "main 3") {
+			h := must(wire.ParseHeader(p.Data))
+			for _, k := range kinds {
+				n := wire.Notification{DOI: 1, Protocol: wire.ProtoISAKMP, Type: k, SPI: make([]byte, 16)}
+				m := wire.Message{Header: wire.Header{Initiator: h.Initiator, Responder: wire.Cookie{9}, Version: wire.Version11,
+					Exchange: wire.Informational, MessageID: 7}, Payloads: []wire.Payload{{Type: wire.TypeNotify, Body: n.Append(nil)}}}
+				l.After(time.Millisecond, func() {
+					l.Gateway("i").Feed(ike.Datagram{Local: p.Source, Remote: p.Dest, Data: m.Append(nil)})
+				})
+			}
+		}
+		if p.From == "r" && p.Label == "main 2" { // as who hears it can make
+			forged := p
+			forged.Data = slices.Clone(p.Data)
+			forged.Data[8] ^= 0xff
+			return []Packet{forged, p}
+		}
+		return []Packet{p}
+	}
+}
