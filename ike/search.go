@@ -9,10 +9,10 @@ import (
 	"yumen/policy/trust"
 )
 
-// An initiator whose peer has profile: auto begins with what it has learned of
-// that peer, or else with the standard form. When that comes to nothing it tries
-// others, ranked, at most six attempts in all; then, and an hour after it began,
-// the standard form again.
+// An initiator whose peer has profile: auto begins with the standard form, or
+// with what it has learned of that peer. When that comes to nothing it tries
+// others, ranked, at most six attempts in all; an hour after the first it begins
+// anew, with the standard form.
 //
 // How far an attempt came is not authentic before M6. It decides which form is
 // tried next and nothing else: the forms are the same few, whoever answers what.
@@ -45,7 +45,7 @@ func variants() []variant {
 	return []variant{
 		{showsInM1, plain},
 		{showsInM1, func(d *policy.Dialect) { d.IKESM4 = policy.SM4Draft }},
-		{showsInM1, func(d *policy.Dialect) { d.NoNATT, d.NoDPDVID, d.NoOwnVID = true, true, true }},
+		{showsInM1, func(d *policy.Dialect) { d.NoDPDVID, d.NoOwnVID = true, true }},
 		{showsInM3, plain},
 		{showsInM3, func(d *policy.Dialect) { d.SKEncoding, d.SigRaw = policy.SKC1C3C2, true }},
 		{showsInM3, func(d *policy.Dialect) { d.SigNoByte = true }},
@@ -79,42 +79,61 @@ type shown struct {
 
 // search is where an initiator is in its list.
 type search struct {
-	since  time.Time // of the first attempt of the series; zero: none yet
-	spent  int       // attempts of the series
-	shown  []shown   // also of earlier series, until nothing is left
-	failed stage     // of the last attempt
-	heard  policy.Dialect
+	since  time.Time        // of the first attempt of the series; zero: none yet
+	spent  int              // attempts of the series
+	shown  []shown          // also of earlier series, until nothing is left
+	failed stage            // of the last attempt
+	base   policy.Dialect   // the standard form
+	heard  policy.Dialect   // the form that came farthest
+	first  []policy.Dialect // that are tried before all others
 }
 
 // attempt is the next one.
 func (p *peer) attempt() attempt {
-	x, base := &p.search, p.entry.Dialect
+	x := &p.search
 	if p.entry.Profile != policy.Auto {
-		return attempt{dialect: base, at: showsInM1}
+		return attempt{dialect: p.entry.Dialect, at: showsInM1}
 	}
-	first := shown{base, showsInM1}
 	if x.since.IsZero() || p.e.now.Sub(x.since) >= searchAgain {
-		x.since, x.spent, x.failed, x.heard = p.e.now, 0, nowhere, base
-		x.shown = slices.DeleteFunc(x.shown, func(s shown) bool { return s.dialect == base })
-		if d, ok := p.e.learned.newest(p); ok {
-			return attempt{dialect: d, at: showsInM1}
-		}
+		x.begin(p)
 	}
-	if !slices.Contains(x.shown, first) {
-		return attempt{dialect: base, at: showsInM1}
+	if len(x.first) > 0 {
+		d := x.first[0]
+		x.first = x.first[1:]
+		return attempt{dialect: d, at: showsInM1}
 	}
 	if a, ok := x.next(p); ok {
 		return a
 	}
 	// Nothing is left for this hour: in turns the standard form and the one that
 	// came farthest, for perhaps only packets were lost.
-	return attempt{dialect: []policy.Dialect{base, x.heard}[p.failures%2], at: nowhere}
+	return attempt{dialect: []policy.Dialect{x.base, x.heard}[p.failures%2], at: nowhere}
+}
+
+// begin starts a series: with the standard form, and then what was learned. Where
+// nothing leads to the peer what was learned comes first; while a session stands
+// and is only renewed there is time to see whether the standard form will do.
+func (x *search) begin(p *peer) {
+	base := p.entry.Dialect
+	learned, ok := p.e.learned.newest(p)
+	if ok { // quick mode is told by itself, and a session must not fail on it
+		base.QMHash, base.ESPSM4 = learned.QMHash, learned.ESPSM4
+		base.DPDFirst, base.DPDNoSPI = learned.DPDFirst, learned.DPDNoSPI
+	}
+	*x = search{since: p.e.now, failed: nowhere, base: base, heard: base, first: []policy.Dialect{base}, shown: x.shown}
+	if ok && learned != base {
+		x.first = append(x.first, learned)
+	}
+	if p.session() == nil {
+		slices.Reverse(x.first)
+	}
+	x.shown = slices.DeleteFunc(x.shown, func(s shown) bool { return s.dialect == base })
 }
 
 // next is the best form that was not tried, those first that show where the last
 // attempt failed; false when the series is spent.
 func (x *search) next(p *peer) (attempt, bool) {
-	base, own := p.entry.Dialect, p.e.cfg.Own
+	own := p.e.cfg.Own
 	if x.spent >= maxAttempts || x.failed == nowhere {
 		return attempt{}, false
 	}
@@ -122,15 +141,15 @@ func (x *search) next(p *peer) (attempt, bool) {
 	slices.SortStableFunc(list, func(a, b variant) int { return x.distance(a.at) - x.distance(b.at) })
 	for range 2 {
 		for _, v := range list {
-			d := base
+			d := x.base
 			if v.at != showsInM1 {
 				d = x.heard
 			}
 			v.turn(&d)
 			if bytes.Equal(own.Sign.Subject, own.Enc.Subject) {
-				d.IDCertEnc = base.IDCertEnc // one name: no other form
+				d.IDCertEnc = x.base.IDCertEnc // one name: no other form
 			}
-			if d = d.Pinned(base); !slices.Contains(x.shown, shown{d, v.at}) {
+			if d = d.Pinned(p.entry.Dialect); !slices.Contains(x.shown, shown{d, v.at}) {
 				return attempt{dialect: d, at: v.at}, true
 			}
 		}
@@ -156,14 +175,13 @@ func (x *search) show(a *attempt, at stage) {
 
 // ended notes how far an attempt came that was not proven.
 func (x *search) ended(d *dial) {
-	base := d.peer.entry.Dialect
+	spoke := d.attempt.dialect
 	switch {
 	case d.understood: // message 3 was: another form helps nothing
-		x.failed, x.heard = nowhere, d.attempt.dialect
+		x.failed, x.heard = nowhere, spoke
 	case d.answered:
-		x.failed, x.heard = showsInM3, base
-		x.heard.IKESM4, x.heard.NoNATT = d.attempt.dialect.IKESM4, d.attempt.dialect.NoNATT
-		x.heard.NoDPDVID, x.heard.NoOwnVID = d.attempt.dialect.NoDPDVID, d.attempt.dialect.NoOwnVID
+		x.failed, x.heard = showsInM3, x.base
+		x.heard.IKESM4, x.heard.NoDPDVID, x.heard.NoOwnVID = spoke.IKESM4, spoke.NoDPDVID, spoke.NoOwnVID
 	default:
 		x.failed = showsInM1
 	}
@@ -177,7 +195,8 @@ func (s *session) varyQuick() {
 		return
 	}
 	if x.since.IsZero() { // the peer called: the series begins here
-		x.since = s.e.now
+		x.begin(s.peer)
+		x.first = nil
 	}
 	x.failed, x.heard = showsInQuick, s.dialect
 	x.heard.QMHash, x.heard.ESPSM4 = base.QMHash, base.ESPSM4

@@ -7,9 +7,10 @@ import (
 )
 
 // learnable are the knobs that a gateway may find out by itself. None of them
-// lets a check go or leaves the algorithms of the standard.
+// lets a check go or leaves the algorithms of the standard, and none can cost a
+// peer behind a NAT its way back.
 func learnable() []string {
-	return []string{"ike_sm4_id", "nat_t", "send_dpd_vid", "send_own_vid", "cert_order", "sk_encoding", "field_pad",
+	return []string{"ike_sm4_id", "send_dpd_vid", "send_own_vid", "cert_order", "sk_encoding", "field_pad",
 		"id_iv", "id_cert", "sig_encoding", "sig_cert_body", "hashr_sa", "qm_hash", "esp_sm4_id", "dpd_spi", "dpd_order"}
 }
 

@@ -358,3 +358,59 @@ func hints(l *Lab) func(Packet) []Packet {
 		return []Packet{p}
 	}
 }
+
+// At a renewal, when nothing hurries, the standard form is tried again: a form
+// that was learned by accident goes, one that the peer needs stays.
+func TestRenewalTriesTheStandardFormFirst(t *testing.T) {
+	for _, needed := range []bool{false, true} {
+		i, r := members().Pair()
+		as(&i, policy.Auto)
+		i.Peer().IKELifetime, r.Peer().IKELifetime = 3*time.Hour, 3*time.Hour
+		i.Learned = []ike.Learned{{Peer: "r", Fingerprint: members().R.Pair.Sign.Fingerprint, Dialect: "{ike_sm4_id: 127, qm_hash: std-full}"}}
+		r.Peer().Dialect = policy.Dialect{QMHash: policy.HashStdFull, Initiate: policy.InitiateThem}
+		if needed {
+			exactly(&r, func(d *policy.Dialect) { d.IKESM4 = policy.SM4Draft })
+		}
+		l := New(1, i, r)
+		l.Story.Off = true
+		x := l.tries("i")
+		l.Run(5 * time.Second)
+		if !l.bothUp() || len(x.dialect) != 1 {
+			t.Fatalf("needed %v: not up at once", needed)
+		}
+		down := 0
+		l.Gateway("r").Told = func(v ike.Event) {
+			if v.Kind == ike.ChildDown && v.Reason != ike.Replaced && v.Reason != ike.PeerDeleted {
+				down++
+			}
+		}
+		l.Run(4 * time.Hour)
+		want, forms := "{qm_hash: std-full}", 2
+		if needed {
+			want, forms = "{ike_sm4_id: 127, qm_hash: std-full}", 3
+		}
+		got := l.Gateway("i").Engine.Status().Learned
+		if !l.bothUp() || down > 0 || len(got) != 1 || got[0].Dialect != want || len(x.dialect) != forms || x.dialect[1] != "{qm_hash: std-full}" {
+			t.Errorf("needed %v: down %d, learned %v, tried %q", needed, down, got, x.dialect)
+		}
+	}
+}
+
+// Loss, reordering, restarts and NAT do not make a search lose its way, nor keep
+// it from the one tunnel that a storm has to end with.
+func TestStormsOfAutoEndWithOneTunnelUp(t *testing.T) {
+	profiles := slices.DeleteFunc(policy.Profiles(), func(p policy.Profile) bool { return p == policy.Hillstone10 })
+	for seed := range uint64(400) {
+		s := NewStorm(members(), seed, func(i, r *Site) {
+			as(i, policy.Auto)
+			as(r, profiles[seed%uint64(len(profiles))])
+			if r.Peer().Dialect.NoNATT { // a NAT needs it on both ends
+				r.Peer().Dialect.NoNATT = false
+			}
+		})
+		s.Lab.Story.Off = true
+		if wrong := s.Rage(); len(wrong) > 0 {
+			t.Errorf("%v: %q", s, wrong)
+		}
+	}
+}

@@ -16,7 +16,7 @@ func TestLearnedDialectsOutliveARestart(t *testing.T) {
 		t.Errorf("before the first start: %v, %v", list, err)
 	}
 	want := []ike.Learned{{Peer: "b", Fingerprint: strings.Repeat("ab", 32), Dialect: "{ike_sm4_id: 127, sk_encoding: c1c3c2}"},
-		{Peer: "c", Fingerprint: strings.Repeat("cd", 32), Dialect: "{nat_t: false}"}}
+		{Peer: "c", Fingerprint: strings.Repeat("cd", 32), Dialect: "{send_own_vid: false}"}}
 	if err := saveDialects(dir, want); err != nil {
 		t.Fatal(err)
 	}
