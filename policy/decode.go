@@ -124,7 +124,7 @@ func (r *reader) tunnel(n *node, path string, p *Policy, seen names) Tunnel {
 	t.Selector = o.selector()
 	o.suites(&t.Suites, suitesOf(peer))
 	if peer.Dialect.ICVBits != 0 {
-		t.ICVBits = peer.Dialect.ICVBits
+		t.ICVBits = peer.Dialect.ICV()
 	}
 	icv := o.get("icv_bits")
 	if s, ok := icv.word(); ok && s != "96" && s != "128" && s != "256" {

@@ -144,6 +144,15 @@ func (d *Dialect) coherent(id field) {
 	}
 }
 
+// KnobNames are the names of all knobs.
+func KnobNames() []string {
+	var out []string
+	for _, k := range knobs() {
+		out = append(out, k.name)
+	}
+	return out
+}
+
 // Knob is a knob and what it is set to, in the words of the policy file.
 type Knob struct{ Name, Value string }
 

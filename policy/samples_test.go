@@ -94,3 +94,28 @@ func TestASampleThatSpellsOutDefaultsSaysTheTruth(t *testing.T) {
 		t.Errorf("written:\n%s\ndefault:\n%s", a, b)
 	}
 }
+
+// The sample of vendors writes out every knob with its recommended value.
+func TestSampleOfVendorsNamesEveryKnob(t *testing.T) {
+	path := filepath.Join("..", "configs", "vendors", "policy.yaml")
+	p, err := policy.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHand, _ := p.Peer("by-hand")
+	if byHand.Dialect != (policy.Dialect{}) {
+		t.Errorf("what is written out differs from the recommended choice: %v", byHand.Dialect)
+	}
+	for _, name := range policy.KnobNames() {
+		if !strings.Contains(string(text), name+": ") {
+			t.Errorf("%s is not there", name)
+		}
+	}
+	if _, err := policy.Compile(p); err != nil {
+		t.Error(err)
+	}
+}

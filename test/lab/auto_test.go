@@ -414,3 +414,19 @@ func TestStormsOfAutoEndWithOneTunnelUp(t *testing.T) {
 		}
 	}
 }
+
+// autos are transcripts of a search and of an answer in kind.
+func autos() []scene {
+	return []scene{
+		{"auto/search", func(i, r *Site) {
+			as(i, policy.Auto)
+			exactly(r, func(d *policy.Dialect) { d.IKESM4, d.QMHash = policy.SM4Draft, policy.HashStdFull })
+		}, minutes(5)},
+		{"auto/in-kind", func(i, r *Site) {
+			exactly(i, func(d *policy.Dialect) {
+				d.IKESM4, d.SKEncoding, d.SigRaw, d.QMHash = policy.SM4Draft, policy.SKC1C2C3, true, policy.HashStdBody
+			})
+			as(r, policy.Auto)
+		}, minutes(1)},
+	}
+}

@@ -61,6 +61,7 @@ func scenes() []scene {
 			scene{"overtaken/" + file, nil, hook(1, Late(3*time.Second))})
 	}
 	list = append(list, together()...)
+	list = append(list, autos()...)
 	list = append(list, operators()...)
 	return append(list, quarrels()...)
 }
