@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/esp"
+	"yumen/esp/ours"
 )
 
 // step is one change of the kernel and how to take it back.
@@ -111,7 +112,7 @@ func (c *conn) unwatch(dst netip.Addr, spi esp.SPI) error {
 // ours lists the states of our reqids, with keys if asked; wipe them.
 func (c *conn) ours(keys bool) (list []reading, err error) {
 	err = c.dump(nl.XFRM_MSG_GETSA, func() { list = list[:0] }, func(b []byte) {
-		if r, ok := parseState(b, false); ok && isReqid(r.state.reqid) && !r.larval {
+		if r, ok := parseState(b, false); ok && ours.IsReqid(r.state.reqid) && !r.larval {
 			if keys {
 				r, _ = parseState(b, true)
 			}
@@ -124,7 +125,7 @@ func (c *conn) ours(keys bool) (list []reading, err error) {
 // policies lists those of our band.
 func (c *conn) policies() (list []placed, err error) {
 	err = c.dump(nl.XFRM_MSG_GETPOLICY, func() { list = list[:0] }, func(b []byte) {
-		if p, ok := parsePolicy(b); ok && isOurs(p.priority) {
+		if p, ok := parsePolicy(b); ok && ours.InKernelBand(p.priority) {
 			list = append(list, p)
 		}
 	})

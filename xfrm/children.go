@@ -296,7 +296,7 @@ func (p *Plane) Usage(id esp.ChildID) (esp.Usage, bool) {
 		return esp.Usage{}, false
 	}
 	u := &x.last
-	u.EffectiveMTU = esp.MaxInner(x.child, p.cfg.MTU)
+	u.EffectiveMTU = esp.MaxInner(x.child, p.pathMTU(ends{x.out.src, x.out.dst}))
 	if r, err := p.conn.readState(x.in.dst, x.in.spi, false); err == nil {
 		u.LastIn = lastUsed(u.LastIn, r, u.In)
 		u.In, u.Replayed, u.BadAuth = r.counts, r.replays, r.badAuth

@@ -34,6 +34,8 @@
 // outer DF bit that is always set. IPv4 packets without DF that are too large are
 // cut after encryption, whatever Outer.Fragment says; TCP segment sizes are not
 // clamped. The kernel does not tell of unknown SPIs: there is no such event, only a
-// counter (Stats). Fragments that do not hold their ports match no selector with
+// counter (Stats). Packets that came by an SA and match none of the tunnel's
+// selectors are counted there too (XfrmInTmplMismatch and others), not for each
+// child. Fragments that do not hold their ports match no selector with
 // ports: they are dropped.
 package xfrm

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"yumen/esp/ours"
 	"yumen/policy"
 )
 
@@ -49,16 +50,10 @@ type entry struct {
 // plane's guard. Below them: explicit priority (8), remote prefix (8), local prefix
 // (8), ports (2), kind (3). A number depends on the entry alone, so that an update
 // never puts an allow over a block that it should not overrule.
-const (
-	bandFirst = uint32(1) << 29
-	bandMask  = uint32(7) << 29
-	mostBands = 255
-)
-
-func isOurs(priority uint32) bool { return priority&bandMask == bandFirst }
+const mostBands = 255
 
 func priorityOf(band int, remote, local netip.Prefix, ports int, k kind) uint32 {
-	return bandFirst | uint32(min(band, mostBands))<<21 | uint32(128-remote.Bits())<<13 |
+	return ours.KernelBand | uint32(min(band, mostBands))<<21 | uint32(128-remote.Bits())<<13 |
 		uint32(128-local.Bits())<<5 | uint32(3-ports)<<3 | uint32(k)
 }
 
@@ -139,7 +134,7 @@ func (g *guardPlan) protect(z zone) {
 		g.both(wide, deviceAllow)
 	}
 	for _, c := range g.around.connected {
-		if contains(z.remote, c) {
+		if ours.Contains(z.remote, c) {
 			n := wide
 			n.remote = c
 			g.both(n, connectedAllow)
@@ -177,9 +172,9 @@ func (g *guardPlan) both(z zone, k kind) {
 // without it a selector of ::/0 would cut the host off its own links.
 func (g *guardPlan) control(zones []zone) {
 	var families [2]bool // IPv4, IPv6
-	for _, n := range linkScope() {
+	for _, n := range ours.LinkScope() {
 		wide := slices.ContainsFunc(zones, func(z zone) bool {
-			return z.action == policy.Protect && (contains(z.remote, n) || contains(z.local, n))
+			return z.action == policy.Protect && (ours.Contains(z.remote, n) || ours.Contains(z.local, n))
 		})
 		if !wide {
 			continue
@@ -187,9 +182,9 @@ func (g *guardPlan) control(zones []zone) {
 		v6 := n.Addr().Is6()
 		families[index(v6)] = true
 		for _, dir := range []direction{dirOut, dirIn, dirFwd} {
-			g.add(entry{dir: dir, src: everything(v6), dst: n}, n.Bits())
+			g.add(entry{dir: dir, src: ours.Everything(v6), dst: n}, n.Bits())
 			if !n.Addr().IsMulticast() {
-				g.add(entry{dir: dir, src: n, dst: everything(v6)}, n.Bits())
+				g.add(entry{dir: dir, src: n, dst: ours.Everything(v6)}, n.Bits())
 			}
 		}
 	}
@@ -213,7 +208,7 @@ func (g *guardPlan) discovery(v6 bool) {
 		list = append(list, entry{protocol: udp, dstPort: 67}, entry{protocol: udp, dstPort: 68})
 	}
 	for _, e := range list {
-		e.src, e.dst = everything(v6), everything(v6)
+		e.src, e.dst = ours.Everything(v6), ours.Everything(v6)
 		for _, e.dir = range []direction{dirOut, dirIn} {
 			g.add(e, 128)
 		}
@@ -223,7 +218,7 @@ func (g *guardPlan) discovery(v6 bool) {
 // add appends a control entry that ranks like a remote prefix of so many bits.
 func (g *guardPlan) add(e entry, bits int) {
 	e.kind = controlAllow
-	e.priority = bandFirst | uint32(g.plain)<<21 | uint32(128-bits)<<13 | 128<<5 | 3<<3
+	e.priority = ours.KernelBand | uint32(g.plain)<<21 | uint32(128-bits)<<13 | 128<<5 | 3<<3
 	g.list = append(g.list, e)
 }
 
@@ -252,32 +247,9 @@ func (g *guardPlan) finish() []entry {
 	})
 }
 
-// linkScope are destinations that no selector captures by being wide.
-func linkScope() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix("127.0.0.0/8"),
-		netip.MustParsePrefix("169.254.0.0/16"),
-		netip.MustParsePrefix("224.0.0.0/4"),
-		netip.MustParsePrefix("255.255.255.255/32"),
-		netip.MustParsePrefix("::1/128"),
-		netip.MustParsePrefix("fe80::/10"),
-		netip.MustParsePrefix("ff00::/8"),
-	}
-}
-
-func everything(v6 bool) netip.Prefix {
-	if v6 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-}
-
 func index(v6 bool) int {
 	if v6 {
 		return 1
 	}
 	return 0
 }
-
-// contains reports whether all of b lies in a.
-func contains(a, b netip.Prefix) bool { return a.Bits() <= b.Bits() && a.Contains(b.Addr()) }

@@ -3,7 +3,6 @@ package xfrm
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"yumen/esp/ours"
 )
 
 // host reads addresses and routes of the namespace that it was opened in.
@@ -39,9 +40,9 @@ func (h *host) connected() (list []netip.Prefix, err error) {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
 		for _, r := range routes {
-			p, ok := prefixOf(r.Dst)
+			p, ok := ours.PrefixOf(r.Dst)
 			if ok && r.Protocol == unix.RTPROT_KERNEL && r.Gw == nil && len(r.MultiPath) == 0 &&
-				p.Bits() > 0 && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+				ours.IsLAN(p) {
 				list = append(list, p)
 			}
 		}
@@ -62,15 +63,6 @@ func (h *host) source(remote netip.Addr) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("no route to %s says which address is ours", remote)
-}
-
-// device is the index of an interface.
-func (h *host) device(name string) (int, error) {
-	l, err := h.route.LinkByName(name)
-	if err != nil {
-		return 0, fmt.Errorf("find interface %s: %w", name, err)
-	}
-	return l.Attrs().Index, nil
 }
 
 // watch calls changed after routes changed, until done is closed. It listens in the
@@ -99,21 +91,6 @@ func (h *host) watch(done <-chan struct{}, changed func()) error {
 		}
 	}()
 	return nil
-}
-
-func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
-	}
-	a, ok := netip.AddrFromSlice(n.IP)
-	bits, size := n.Mask.Size()
-	if !ok || size == 0 {
-		return netip.Prefix{}, false
-	}
-	if size == 32 {
-		a = a.Unmap()
-	}
-	return netip.PrefixFrom(a, bits).Masked(), true
 }
 
 // prepareHost lets the first packets of a tunnel wait for its SA: the kernel keeps up

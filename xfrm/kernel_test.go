@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/esp"
+	"yumen/esp/ours"
 	"yumen/policy"
 )
 
@@ -126,7 +127,7 @@ func TestPolicyThatFailsHalfWayIsUndone(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		e := entry{dir: dirOut, kind: ruleBlock, src: everything(false), dst: everything(false), priority: bandFirst}
+		e := entry{dir: dirOut, kind: ruleBlock, src: ours.Everything(false), dst: ours.Everything(false), priority: ours.KernelBand}
 		changed := before[0].entry()
 		changed.priority++
 		err = carryOut([]step{

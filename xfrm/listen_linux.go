@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/esp"
+	"yumen/esp/ours"
 )
 
 // The library's monitor knows only one kind of message and silently drops the
@@ -142,7 +143,7 @@ func parseNotice(kind uint16, b []byte) (x notice) {
 		x = notice{kind: received, dst: addressOf(id.Daddr, id.Family), spi: esp.SPI(swap(id.Spi)),
 			reqid: binary.NativeEndian.Uint32(b[44:])}
 	}
-	if !isReqid(x.reqid) {
+	if !ours.IsReqid(x.reqid) {
 		return notice{} // not ours
 	}
 	return x

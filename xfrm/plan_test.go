@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/esp"
+	"yumen/esp/ours"
 	"yumen/policy"
 	"yumen/policy/secret"
 )
@@ -159,7 +160,7 @@ func TestGuardDecides(t *testing.T) {
 		}
 	}
 	for i, e := range plan {
-		if !isOurs(e.priority) || i > 0 && plan[i-1].priority > e.priority {
+		if !ours.InKernelBand(e.priority) || i > 0 && plan[i-1].priority > e.priority {
 			t.Errorf("entry %d has priority %#x", i, e.priority)
 		}
 		if (e.kind == protect) != (e.tunnel != "") {
@@ -203,7 +204,7 @@ func TestReqidsFollowFromNames(t *testing.T) {
 	first, second := numberTunnels(names, nil), numberTunnels([]string{"c", "a", "b"}, nil)
 	seen := map[uint32]bool{}
 	for _, n := range names {
-		if first[n] != second[n] || !isReqid(first[n]) || seen[first[n]] {
+		if first[n] != second[n] || !ours.IsReqid(first[n]) || seen[first[n]] {
 			t.Errorf("%s: %#x and %#x", n, first[n], second[n])
 		}
 		seen[first[n]] = true
@@ -211,7 +212,7 @@ func TestReqidsFollowFromNames(t *testing.T) {
 	// A name that falls on a taken number moves on and leaves the owner alone.
 	taken := map[string]uint32{"x": numberTunnels([]string{"y"}, nil)["y"]}
 	got := numberTunnels([]string{"x", "y"}, taken)
-	if got["x"] != taken["x"] || got["y"] != reqidFirst|(taken["x"]+1)&^reqidMask {
+	if got["x"] != taken["x"] || got["y"] != ours.Reqid|(taken["x"]+1)&ours.ReqidBits {
 		t.Errorf("collision: %#x", got)
 	}
 }
@@ -263,7 +264,7 @@ func attrsOf(m *message, head int) map[uint16][]byte {
 
 func TestMessageSaysWhatTheKernelWouldGuess(t *testing.T) {
 	c := child()
-	in, out, err := planChild(c, esp.State{OutSeq: 1<<32 + 5, Out: esp.Count{Packets: 3}}, context{reqid: reqidFirst | 1})
+	in, out, err := planChild(c, esp.State{OutSeq: 1<<32 + 5, Out: esp.Count{Packets: 3}}, context{reqid: ours.Reqid | 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +310,7 @@ func TestMessageSaysWhatTheKernelWouldGuess(t *testing.T) {
 func TestPoliciesAreReadByTheirFamily(t *testing.T) {
 	for _, prefix := range []string{"fd01::/64", "::/0", "0.0.0.0/0", "10.0.0.0/8", "2001:db8::/32"} {
 		p := netip.MustParsePrefix(prefix)
-		e := entry{dir: dirOut, kind: protect, src: p, dst: p, priority: bandFirst, ifID: 3, protocol: 6, dstPort: 443}
+		e := entry{dir: dirOut, kind: protect, src: p, dst: p, priority: ours.KernelBand, ifID: 3, protocol: 6, dstPort: 443}
 		want := template{src: netip.MustParseAddr("fd01::"), dst: netip.MustParseAddr("2001:db8::"), spi: 0x1234, reqid: 5}
 		got, ok := parsePolicy(policyMessage(e, &want).body())
 		if !ok || got.selector != e.selector() || *got.template != want || got.blocks || !got.is(e, &want) {
@@ -363,7 +364,7 @@ func TestGarbageFromTheKernelIsNotRead(t *testing.T) {
 		parseState(b, true)
 		parsePolicy(b)
 		for kind := uint16(0x10); kind <= 0x26; kind++ {
-			if x := parseNotice(kind, b[:n]); x.kind != nothing && !isReqid(x.reqid) {
+			if x := parseNotice(kind, b[:n]); x.kind != nothing && !ours.IsReqid(x.reqid) {
 				t.Fatalf("a message of kind %#x that is not ours was taken", kind)
 			}
 		}
@@ -372,7 +373,7 @@ func TestGarbageFromTheKernelIsNotRead(t *testing.T) {
 
 func planned(t *testing.T) state {
 	t.Helper()
-	in, _, err := planChild(child(), esp.State{}, context{reqid: reqidFirst | 1})
+	in, _, err := planChild(child(), esp.State{}, context{reqid: ours.Reqid | 1})
 	if err != nil {
 		t.Fatal(err)
 	}

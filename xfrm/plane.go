@@ -24,7 +24,8 @@ type Config struct {
 	// can be installed, and ReadIKE ends at once.
 	NoWire bool
 	// Interface is an XFRM interface and InterfaceID its number: tunnels carry
-	// what is routed into it. Empty: tunnels carry whatever matches.
+	// what is routed into it. One that does not exist is made, and goes with
+	// RemoveGuard. Empty: tunnels carry whatever matches.
 	Interface   string
 	InterfaceID uint32
 	// Overlap is how long SAs of a dead daemon stay after a new child took over,
@@ -56,6 +57,7 @@ type Plane struct {
 	listener *listener
 	wire     *wire    // nil: Config.NoWire
 	stat     *os.File // nil: the kernel has no counters
+	icmp     *reporter
 	device   int
 	running  sync.WaitGroup
 	done     chan struct{}
@@ -75,6 +77,7 @@ type Plane struct {
 	idleTurn uint32
 	leftover map[string][]Leftover // by tunnel
 	adopted  map[string]template   // out templates of a dead daemon whose SA lives
+	sizes    map[ends]known        // of paths
 	read     bool                  // what a dead daemon left
 	trouble  error
 }
@@ -85,7 +88,7 @@ type Plane struct {
 func New(cfg Config) (*Plane, error) {
 	p := &Plane{
 		cfg: cfg.withDefaults(), done: make(chan struct{}), events: make(chan esp.Event, eventQueue),
-		ike: make(chan ikeDatagram, ikeQueue), pairs: map[esp.ChildID]*pair{},
+		ike: make(chan ikeDatagram, ikeQueue), pairs: map[esp.ChildID]*pair{}, sizes: map[ends]known{},
 		leftover: map[string][]Leftover{}, adopted: map[string]template{},
 		// Other addresses than those of a process before us: see idle.
 		idleTurn: uint32(time.Now().UnixMilli()),
@@ -116,7 +119,7 @@ func (p *Plane) open() (err error) {
 		return err
 	}
 	if p.cfg.Interface != "" {
-		if p.device, err = p.host.device(p.cfg.Interface); err != nil {
+		if p.device, err = p.host.ensureInterface(p.cfg.Interface, p.cfg.InterfaceID); err != nil {
 			return err
 		}
 	}
@@ -130,6 +133,9 @@ func (p *Plane) open() (err error) {
 		if p.wire, err = openWire(p.cfg.NATPort, p.cfg.Mark); err != nil {
 			return err
 		}
+	}
+	if p.icmp, err = openReporter(p.cfg.Mark); err != nil {
+		return err
 	}
 	if p.listener, err = openListener(); err != nil {
 		return err
@@ -215,12 +221,13 @@ func (p *Plane) release() {
 	if p.host != nil {
 		p.host.route.Close()
 	}
+	p.icmp.close()
 	if p.stat != nil {
 		p.stat.Close()
 	}
 }
 
-// RemoveGuard takes away every policy and SA of ours in the calling thread's
+// RemoveGuard takes away every policy, SA and XFRM interface of ours in the calling thread's
 // namespace. It is for the administrator who no longer wants the traffic protected;
 // it needs no running plane, and one that runs stops working until SetPolicy.
 func RemoveGuard() error {
@@ -245,7 +252,7 @@ func RemoveGuard() error {
 	for _, q := range have {
 		err = errors.Join(err, c.deletePolicy(q))
 	}
-	return err
+	return errors.Join(err, removeInterfaces())
 }
 
 // ReadIKE waits for the next IKE message on the NAT traversal port and returns it

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/esp"
+	"yumen/esp/ours"
 	"yumen/policy"
 	"yumen/policy/secret"
 )
@@ -134,7 +135,7 @@ func (c *conn) trySuite() error {
 				for _, esn := range []bool{false, true} {
 					spi++
 					to := netip.MustParseAddr(a)
-					s := state{src: to, dst: to.Next(), spi: spi, reqid: reqidFirst, icvBits: bits, window: 1024, esn: esn,
+					s := state{src: to, dst: to.Next(), spi: spi, reqid: ours.Reqid, icvBits: bits, window: 1024, esn: esn,
 						sport: port, dport: port, keymat: secret.New(bytes.Repeat([]byte{1}, esp.KeymatLen(policy.SM4CBCHMACSM3)))}
 					err := c.addState(s)
 					s.keymat.Wipe()

@@ -3,15 +3,9 @@ package xfrm
 import (
 	"hash/fnv"
 	"slices"
-)
 
-// Our reqids are reqidFirst and a number of 24 bits.
-const (
-	reqidFirst = uint32(0x59) << 24
-	reqidMask  = uint32(0xff) << 24
+	"yumen/esp/ours"
 )
-
-func isReqid(r uint32) bool { return r&reqidMask == reqidFirst }
 
 // numberTunnels gives each tunnel a reqid that follows from its name, so that a new
 // process finds the same ones. Tunnels that had one keep it. Where two names fall
@@ -31,9 +25,9 @@ func numberTunnels(names []string, had map[string]uint32) map[string]uint32 {
 		}
 		h := fnv.New32a()
 		h.Write([]byte(n))
-		r := reqidFirst | h.Sum32()&^reqidMask
+		r := ours.Reqid | h.Sum32()&ours.ReqidBits
 		for taken[r] {
-			r = reqidFirst | (r+1)&^reqidMask
+			r = ours.Reqid | (r+1)&ours.ReqidBits
 		}
 		out[n], taken[r] = r, true
 	}

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"yumen/esp/ours"
 )
 
 // The kernel takes ESP out of a UDP socket with UDP_ENCAP and leaves what begins
@@ -25,6 +28,8 @@ type ikeDatagram struct {
 type wire struct {
 	conns [2]*net.UDPConn // IPv4, IPv6; the second is nil on a host without IPv6
 	port  uint16
+
+	sending sync.RWMutex // taken alone while a socket sends probes
 }
 
 func openWire(port uint16, mark uint32) (*wire, error) {
@@ -92,7 +97,7 @@ func bypass(fd int, v6 bool) error {
 		level, option = unix.IPPROTO_IPV6, unix.IPV6_XFRM_POLICY
 	}
 	for _, dir := range []direction{dirIn, dirOut} {
-		text := string(policyMessage(entry{dir: dir, kind: bypassAllow, src: everything(v6), dst: everything(v6)}, nil).body())
+		text := string(policyMessage(entry{dir: dir, kind: bypassAllow, src: ours.Everything(v6), dst: ours.Everything(v6)}, nil).body())
 		if err := unix.SetsockoptString(fd, level, option, text); err != nil {
 			return fmt.Errorf("set ipsec bypass policy on socket: %w (CAP_NET_ADMIN is needed)", err)
 		}
@@ -139,8 +144,15 @@ func destination(oob []byte) netip.Addr {
 	return netip.Addr{}
 }
 
-// write sends a datagram, from local's address if it has one.
+// write sends a datagram, in fragments if need be.
 func (w *wire) write(head, data []byte, local, remote netip.AddrPort) error {
+	w.sending.RLock()
+	defer w.sending.RUnlock()
+	return w.send(head, data, local, remote)
+}
+
+// send sends a datagram, from local's address if it has one.
+func (w *wire) send(head, data []byte, local, remote netip.AddrPort) error {
 	remote = unmap(remote)
 	if !remote.IsValid() || remote.Port() == 0 {
 		return fmt.Errorf("send ike to %s: not an address and port", remote)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"yumen/esp/ours"
 	"yumen/policy"
 )
 
@@ -69,16 +70,10 @@ type guardEntry struct {
 // default. An entry's number depends on nothing but itself, so that an update
 // never puts an allow over a block that it should not overrule. Bits from the top:
 // 01, explicit priority (8), remote prefix (8), local prefix (8), ports (2), kind (4).
-const (
-	guardFirst = uint32(1) << 30
-	guardBand  = uint32(3) << 30
-	mostBands  = 255
-)
-
-func isGuard(priority uint32) bool { return priority&guardBand == guardFirst }
+const mostBands = 255
 
 func guardPriority(band int, remote, local netip.Prefix, ports int, kind guardKind) uint32 {
-	p := guardFirst | uint32(min(band, mostBands))<<22
+	p := ours.GuardBand | uint32(min(band, mostBands))<<22
 	return p | uint32(128-remote.Bits())<<14 | uint32(128-local.Bits())<<6 | uint32(3-ports)<<4 | uint32(kind)
 }
 
@@ -129,7 +124,7 @@ func (g *guardPlan) protect(z zone, s surroundings) {
 		}
 	}
 	for _, c := range s.connected {
-		if contains(z.remote, c) {
+		if ours.Contains(z.remote, c) {
 			n := z
 			n.remote = c
 			g.both(n, connectedAllow)
@@ -164,14 +159,14 @@ func (g *guardPlan) control(zones []zone) {
 	var any4, any6 bool
 	wide := func(p netip.Prefix) bool {
 		return slices.ContainsFunc(zones, func(z zone) bool {
-			return z.action == policy.Protect && (contains(z.remote, p) || contains(z.local, p))
+			return z.action == policy.Protect && (ours.Contains(z.remote, p) || ours.Contains(z.local, p))
 		})
 	}
-	for _, n := range never() {
+	for _, n := range ours.LinkScope() {
 		if !wide(n) {
 			continue
 		}
-		everything := netip.PrefixFrom(anyAddr(n.Addr().Is6()), 0)
+		everything := ours.Everything(n.Addr().Is6())
 		any4, any6 = any4 || n.Addr().Is4(), any6 || n.Addr().Is6()
 		for _, dir := range []guardDir{guardOut, guardIn, guardFwd} {
 			g.add(guardEntry{dir: dir, src: everything, dst: n}, n.Bits())
@@ -189,7 +184,7 @@ func (g *guardPlan) control(zones []zone) {
 
 // discovery allows neighbour discovery and DHCP.
 func (g *guardPlan) discovery(v6 bool) {
-	everything := netip.PrefixFrom(anyAddr(v6), 0)
+	everything := ours.Everything(v6)
 	var list []guardEntry
 	if v6 {
 		for kind := uint16(133); kind <= 137; kind++ {
@@ -211,15 +206,8 @@ func (g *guardPlan) discovery(v6 bool) {
 // add appends a control entry that ranks like a remote prefix of so many bits.
 func (g *guardPlan) add(e guardEntry, bits int) {
 	e.kind = controlAllow
-	e.priority = guardFirst | uint32(g.plain)<<22 | uint32(128-bits)<<14 | 128<<6 | 3<<4
+	e.priority = ours.GuardBand | uint32(g.plain)<<22 | uint32(128-bits)<<14 | 128<<6 | 3<<4
 	g.list = append(g.list, e)
-}
-
-func anyAddr(v6 bool) netip.Addr {
-	if v6 {
-		return netip.IPv6Unspecified()
-	}
-	return netip.IPv4Unspecified()
 }
 
 // selectorOf is what the kernel tells policies apart by.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"yumen/esp/ours"
 )
 
 // setGuard puts the plan in place, best entries first so that nothing is blocked
@@ -54,7 +56,7 @@ func (k *kernel) dropGuard(wanted map[string]bool) error {
 		}
 		for i := range have {
 			p := &have[i]
-			if !isGuard(uint32(p.Priority)) || wanted[policyKey(p, family == netlink.FAMILY_V6)] {
+			if !ours.InGuardBand(uint32(p.Priority)) || wanted[policyKey(p, family == netlink.FAMILY_V6)] {
 				continue
 			}
 			err := k.xfrm.XfrmPolicyDel(&netlink.XfrmPolicy{Index: p.Index, Dir: p.Dir})

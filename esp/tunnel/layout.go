@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"yumen/esp/ours"
 	"yumen/policy"
 )
 
@@ -55,7 +56,7 @@ func (s surroundings) winners(zones []zone) []netip.Prefix {
 	var out []netip.Prefix
 	for _, c := range s.connected {
 		for _, z := range zones {
-			if z.action == policy.Protect && contains(z.remote, c) {
+			if z.action == policy.Protect && ours.Contains(z.remote, c) {
 				out = append(out, c)
 				break
 			}
@@ -78,25 +79,8 @@ func (s surroundings) source(local netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
-func contains(outer, inner netip.Prefix) bool {
-	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
-}
-
 // sortPrefixes orders and removes what is there twice.
 func sortPrefixes(list []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(list, netip.Prefix.Compare)
 	return slices.Compact(list)
-}
-
-// never are destinations that no selector captures by being wide.
-func never() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix("127.0.0.0/8"),
-		netip.MustParsePrefix("169.254.0.0/16"),
-		netip.MustParsePrefix("224.0.0.0/4"),
-		netip.MustParsePrefix("255.255.255.255/32"),
-		netip.MustParsePrefix("::1/128"),
-		netip.MustParsePrefix("fe80::/10"),
-		netip.MustParsePrefix("ff00::/8"),
-	}
 }

@@ -11,10 +11,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-)
 
-// netlinkProtocol is who made a route or rule: us.
-const netlinkProtocol = 211
+	"yumen/esp/ours"
+)
 
 // kernel speaks to one network namespace: that of the thread that opened it.
 type kernel struct {
@@ -87,9 +86,9 @@ func (k *kernel) look(tun int) (surroundings, error) {
 			return s, fmt.Errorf("list routes: %w", err)
 		}
 		for _, r := range routes {
-			p, ok := prefixOf(r.Dst)
+			p, ok := ours.PrefixOf(r.Dst)
 			if ok && r.Protocol == unix.RTPROT_KERNEL && r.Gw == nil && len(r.MultiPath) == 0 &&
-				r.LinkIndex != tun && p.Bits() > 0 && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+				r.LinkIndex != tun && ours.IsLAN(p) {
 				s.connected = append(s.connected, p)
 			}
 		}
@@ -160,21 +159,6 @@ func (k *kernel) watch(done <-chan struct{}, table int, changed func()) error {
 // settleTime gathers a burst of changes.
 const settleTime = 50 * time.Millisecond
 
-func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
-	}
-	a, ok := netip.AddrFromSlice(n.IP)
-	bits, size := n.Mask.Size()
-	if !ok || size == 0 {
-		return netip.Prefix{}, false
-	}
-	if size == 32 {
-		a = a.Unmap()
-	}
-	return netip.PrefixFrom(a, bits).Masked(), true
-}
-
 func ipNet(p netip.Prefix) *net.IPNet {
 	if !p.IsValid() {
 		return nil
@@ -200,7 +184,7 @@ func (k *kernel) setRoutes(plan []route, table, tun int) error {
 			return fmt.Errorf("list routes of table %d: %w", table, err)
 		}
 		for _, r := range have {
-			p, _ := prefixOf(r.Dst)
+			p, _ := ours.PrefixOf(r.Dst)
 			if wanted[route{dst: p, kind: routeKind(r.Priority / 10)}] {
 				continue
 			}
@@ -214,7 +198,7 @@ func (k *kernel) setRoutes(plan []route, table, tun int) error {
 
 func netlinkRoute(r route, table, tun int) *netlink.Route {
 	n := &netlink.Route{
-		Dst: ipNet(r.dst), Table: table, Priority: r.kind.metric(), Protocol: netlinkProtocol,
+		Dst: ipNet(r.dst), Table: table, Priority: r.kind.metric(), Protocol: ours.RouteProtocol,
 		Type: unix.RTN_BLACKHOLE, Scope: unix.RT_SCOPE_UNIVERSE,
 	}
 	switch r.kind {
@@ -270,7 +254,7 @@ func (k *kernel) ourRules(first int) (map[string]netlink.Rule, error) {
 			return nil, fmt.Errorf("list ip rules: %w", err)
 		}
 		for _, n := range list {
-			if n.Protocol == netlinkProtocol && n.Priority >= first && n.Priority < first+ruleSpan {
+			if n.Protocol == ours.RouteProtocol && n.Priority >= first && n.Priority < first+ruleSpan {
 				out[ruleKey(n)] = n
 			}
 		}
@@ -284,7 +268,7 @@ func netlinkRule(r rule, table, end int) netlink.Rule {
 	if r.v6 {
 		n.Family = netlink.FAMILY_V6
 	}
-	n.Priority, n.Protocol, n.Mark = r.priority, netlinkProtocol, r.mark
+	n.Priority, n.Protocol, n.Mark = r.priority, ours.RouteProtocol, r.mark
 	n.Src, n.Dst, n.IPProto = ipNet(r.from), ipNet(r.to), int(r.protocol)
 	switch r.kind {
 	case endRule:
@@ -311,7 +295,7 @@ func netlinkRule(r rule, table, end int) netlink.Rule {
 // ruleKey is a rule without what the kernel adds to it.
 func ruleKey(n netlink.Rule) string {
 	side := func(p *net.IPNet) string {
-		if q, ok := prefixOf(p); ok && q.Bits() > 0 {
+		if q, ok := ours.PrefixOf(p); ok && q.Bits() > 0 {
 			return q.String()
 		}
 		return "any"

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"yumen/esp/ours"
 	"yumen/policy"
 )
 
@@ -162,7 +163,7 @@ func TestGuardNeverListsASelectorTwiceAndStaysInItsBand(t *testing.T) {
 	plan := planGuard(zonesOf(rules), host([]string{"10.1.0.0/24", "fd01::/64"}, "10.1.0.1", "fd01::1"))
 	seen := map[guardEntry]bool{}
 	for i, e := range plan {
-		if !isGuard(e.priority) {
+		if !ours.InGuardBand(e.priority) {
 			t.Errorf("priority %#x is outside our band", e.priority)
 		}
 		if s := selectorOf(e); seen[s] {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"yumen/esp/ours"
 	"yumen/policy"
 )
 
@@ -56,9 +57,9 @@ func planRoutes(zones []zone, s surroundings, mtu func(z zone) int) []route {
 		out = append(out, r, route{dst: r.dst, kind: blackholeRoute})
 	}
 	thrown := s.winners(zones)
-	for _, n := range never() {
+	for _, n := range ours.LinkScope() {
 		for dst := range byDst {
-			if contains(dst, n) {
+			if ours.Contains(dst, n) {
 				thrown = append(thrown, n)
 				break
 			}
@@ -178,7 +179,7 @@ func widest(list []netip.Prefix) []netip.Prefix {
 	list = sortPrefixes(list)
 	var out []netip.Prefix
 	for _, p := range list {
-		covered := func(o netip.Prefix) bool { return o != p && contains(o, p) }
+		covered := func(o netip.Prefix) bool { return o != p && ours.Contains(o, p) }
 		if !slices.ContainsFunc(list, covered) {
 			out = append(out, p)
 		}

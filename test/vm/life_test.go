@@ -315,37 +315,3 @@ func TestPathIsFollowed(t *testing.T) {
 	check(t, a.Use(back.ID))
 	w.everyWay(t, 2)
 }
-
-// Routes decide what goes into an XFRM interface; the guard still holds the rest.
-func TestRouteBased(t *testing.T) {
-	w := inside(t)
-	cfg := xfrm.Config{ManageSysctl: true, Interface: "ipsec0", InterfaceID: 42}
-	a, b := &side{space: w.ga}, &side{b: true, space: w.gb}
-	for _, x := range []struct {
-		s   *side
-		net string
-	}{{a, "10.2.0.0/24"}, {b, "10.1.0.0/24"}} {
-		ip(t, x.s.space, "link", "add", "ipsec0", "type", "xfrm", "dev", "wan", "if_id", "42")
-		t.Cleanup(func() { ip(t, x.s.space, "link", "del", "ipsec0") })
-		ip(t, x.s.space, "link", "set", "ipsec0", "up", "mtu", "1400")
-		x.s.start(t, kernel, cfg)
-	}
-	install(t, 0, form{icv: 128}, a, b)
-	if got := w.exchangeWithin(w.ha, hostB4, 1, 300*time.Millisecond); got != 0 {
-		t.Error("traffic passed that no route led into the interface")
-	}
-	for _, x := range []struct {
-		s          *side
-		net, plain string
-	}{{a, "10.2.0.0/24", gateB4}, {b, "10.1.0.0/24", gateA4}} {
-		ip(t, x.s.space, "route", "replace", x.net, "dev", "ipsec0")
-		t.Cleanup(func() { ip(t, x.s.space, "route", "replace", x.net, "via", x.plain) })
-	}
-	if got := w.exchange(w.ha, hostB4, 3); got != 3 {
-		t.Errorf("%d of 3 came back", got)
-		stats(t, a, b)
-	}
-	if u, _ := a.Usage(child(false, 0, 0, form{icv: 128}).ID); u.Out.Packets < 3 {
-		t.Errorf("usage %+v", u)
-	}
-}

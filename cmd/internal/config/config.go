@@ -47,6 +47,9 @@ type Config struct {
 	MTU          int    // of the path outside, bytes
 	IKEPort      uint16
 	NATPort      uint16
+
+	XFRMInterface string // tunnels of the kernel plane carry what is routed into it; empty: whatever matches
+	XFRMID        uint32 // its if_id
 }
 
 // setting is one key of the file: the one place that knows its default, what may
@@ -83,6 +86,8 @@ func settings() []setting {
 		{"rule_priority", "4950", false, putPriority},
 		{"mtu", "1500", false, putMTU},
 		{"ike_port", "500", false, func(c *Config, s string) (err error) { c.IKEPort, err = number[uint16](s, 1, 65535); return err }},
+		{"xfrm_interface", "", false, putInterface},
+		{"xfrm_if_id", "89", false, func(c *Config, s string) (err error) { c.XFRMID, err = number[uint32](s, 1, 1<<32-1); return err }},
 		{"nat_port", "4500", false, func(c *Config, s string) (err error) { c.NATPort, err = number[uint16](s, 1, 65535); return err }},
 	}
 }
@@ -119,6 +124,9 @@ func build(v values, base string) (*Config, []error) {
 		if err := checkListener(c.MetricsListen, remote); err != nil {
 			faults = append(faults, v.fault("metrics_listen", err))
 		}
+	}
+	if c.XFRMInterface != "" && c.Dataplane != "kernel" {
+		faults = append(faults, v.fault("xfrm_interface", errors.New("only the kernel plane has XFRM interfaces: write dataplane: kernel, or leave it out")))
 	}
 	if c.IKEPort != 0 && c.IKEPort == c.NATPort {
 		faults = append(faults, v.fault("nat_port", fmt.Errorf("%d is ike_port already", c.NATPort)))
@@ -177,8 +185,20 @@ func putLevel(c *Config, s string) error {
 	return nil
 }
 
+func putInterface(c *Config, s string) error {
+	c.XFRMInterface = s
+	if s == "" {
+		return nil
+	}
+	return interfaceName(s)
+}
+
 func putTun(c *Config, s string) error {
 	c.Tun = s
+	return interfaceName(s)
+}
+
+func interfaceName(s string) error {
 	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/:% \t\n") {
 		return fmt.Errorf("%q is no name of an interface: 1 to 15 characters, no slash, colon, percent sign or space", s)
 	}

@@ -30,7 +30,7 @@ func TestAnEmptyFileGivesTheDefaults(t *testing.T) {
 		want := Config{File: path, Policy: here + "/policy.yaml", StateDir: "/var/lib/yumen",
 			ControlSocket: "/run/yumen/control.sock", SignCert: here + "/sign.crt", SignKey: here + "/sign.key",
 			EncCert: here + "/enc.crt", EncKey: here + "/enc.key", KeyDeadline: 10 * time.Second,
-			Dataplane: "auto", Tun: "yumen0", Mark: 0x59756d65, Table: 4950, RulePriority: 4950, MTU: 1500, IKEPort: 500, NATPort: 4500}
+			Dataplane: "auto", Tun: "yumen0", Mark: 0x59756d65, Table: 4950, RulePriority: 4950, MTU: 1500, IKEPort: 500, NATPort: 4500, XFRMID: 89}
 		if *c != want {
 			t.Errorf("%q gave\n%+v, want\n%+v", text, *c, want)
 		}
@@ -51,7 +51,9 @@ key_deadline: 3s
 log: {format: json, level: debug}
 metrics_listen: "[::1]:9808"
 manage_sysctl: true
-dataplane: user
+dataplane: kernel
+xfrm_interface: ipsec7
+xfrm_if_id: 0x2a
 tun: tun7
 mark: 0x10
 table: 300
@@ -68,8 +70,8 @@ nat_port: 5501
 	want := Config{File: path, Policy: here + "/p/other.yaml", StateDir: here + "/state", ControlSocket: "/tmp/c.sock",
 		SignCert: here + "/s.crt", SignKey: "/keys/s.key", EncCert: here + "/e.crt", EncKey: here + "/e.key",
 		PassphraseFile: here + "/pass", KeyDeadline: 3 * time.Second, LogJSON: true, LogLevel: slog.LevelDebug,
-		MetricsListen: "[::1]:9808", ManageSysctl: true, Dataplane: "user", Tun: "tun7", Mark: 16, Table: 300, RulePriority: 7, MTU: 1400,
-		IKEPort: 5500, NATPort: 5501}
+		MetricsListen: "[::1]:9808", ManageSysctl: true, Dataplane: "kernel", Tun: "tun7", Mark: 16, Table: 300, RulePriority: 7, MTU: 1400,
+		IKEPort: 5500, NATPort: 5501, XFRMInterface: "ipsec7", XFRMID: 42}
 	if *c != want {
 		t.Errorf("got\n%+v, want\n%+v", *c, want)
 	}

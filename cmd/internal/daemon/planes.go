@@ -77,7 +77,16 @@ func kernelUnfit(p *policy.Policy) error {
 }
 
 func kernelConfig(c *config.Config) xfrm.Config {
-	return xfrm.Config{MTU: c.MTU, Mark: c.Mark, OutputMark: c.Mark, NATPort: c.NATPort, ManageSysctl: c.ManageSysctl}
+	return xfrm.Config{MTU: c.MTU, Mark: c.Mark, OutputMark: c.Mark, NATPort: c.NATPort, ManageSysctl: c.ManageSysctl,
+		Interface: c.XFRMInterface, InterfaceID: interfaceID(c)}
+}
+
+// interfaceID: without an interface, policies and SAs belong to all traffic.
+func interfaceID(c *config.Config) uint32 {
+	if c.XFRMInterface == "" {
+		return 0
+	}
+	return c.XFRMID
 }
 
 // openPlane opens a data plane with the guard of the policy in place, and then

@@ -49,6 +49,29 @@ func healthy(t *testing.T) *Facts {
 	}
 }
 
+// A configuration of the userspace plane alone is not told what the kernel lacks.
+func TestWhatDataplaneSaysDecidesWhatIsMissed(t *testing.T) {
+	f := healthy(t)
+	f.Settings.Dataplane, f.Kernel = "user", Kernel{Release: "4.19", Major: 4, Minor: 19, XFRM: true}
+	f.Sysctl["core/xfrm_acq_expires"] = "0"
+	r := Examine(f)
+	if s := text(r); r.Fails+r.Warnings != 0 || !strings.Contains(s, "userspace plane, as dataplane: user says") ||
+		strings.Contains(s, "4.19") || strings.Contains(s, "CONFIG_") || strings.Contains(s, "larval") {
+		t.Errorf("%s", s)
+	}
+	f = healthy(t)
+	f.Settings.Dataplane, f.TunDevice = "kernel", errors.New("gone")
+	r = Examine(f)
+	if s := text(r); r.Fails+r.Warnings != 0 || !strings.Contains(s, "kernel plane, as dataplane: kernel says") {
+		t.Errorf("%s", s)
+	}
+	f = healthy(t)
+	delete(f.Kernel.Crypto, "sm3")
+	if s := text(Examine(f)); !strings.Contains(s, "userspace plane only, which dataplane: auto takes; the kernel plane lacks CONFIG_CRYPTO_SM3_GENERIC") {
+		t.Errorf("%s", s)
+	}
+}
+
 func TestHealthyMachineHasNothingWrong(t *testing.T) {
 	r := Examine(healthy(t))
 	if r.Fails != 0 || r.Warnings != 0 {
@@ -98,7 +121,16 @@ func TestEachFaultIsOneLineWithItsFix(t *testing.T) {
 		{"no forwarding", func(f *Facts) { f.Sysctl["ipv4/ip_forward"] = "0" }, "forwarding", Fail, "net.ipv4.ip_forward is 0", "sysctl -w net.ipv4.ip_forward=1"},
 		{"a strict filter", func(f *Facts) { f.Sysctl["ipv4/conf/eth0/rp_filter"] = "1" }, "rp_filter", Warn, "eth0", "rp_filter=2"},
 		{"a strict filter for all", func(f *Facts) { f.Sysctl["ipv4/conf/all/rp_filter"] = "1" }, "rp_filter", Warn, "eth0", "rp_filter=2"},
-		{"larval packets wait", func(f *Facts) { f.Sysctl["core/xfrm_larval_drop"] = "0" }, "xfrm-sysctl", Warn, "larval_drop", "=1"},
+		{"larval packets are lost", func(f *Facts) {}, "xfrm-sysctl", Note, "larval_drop is 1", "=0"},
+		{"user without TUN", func(f *Facts) { f.TunDevice, f.Settings.Dataplane = fs.ErrNotExist, "user" }, "suite", Fail, "dataplane is user", "tun"},
+		{"kernel wanted and old", func(f *Facts) { f.Kernel.Major, f.Settings.Dataplane = 4, "kernel" }, "suite", Fail, "will not start", "dataplane: auto"},
+		{"kernel wanted without SM4", func(f *Facts) {
+			f.Settings.Dataplane = "kernel"
+			delete(f.Kernel.Crypto, "sm4")
+		}, "suite", Fail, "will not start; the kernel plane lacks CONFIG_CRYPTO_SM4_GENERIC", "make dkms"},
+		{"kernel wanted for GCM", func(f *Facts) {
+			f.Settings.Dataplane, f.Policy.Tunnels[0].Suites = "kernel", []policy.Suite{policy.SM4GCM128}
+		}, "suite", Fail, "dataplane is kernel", "dataplane: auto"},
 		{"acquires for ever", func(f *Facts) { f.Sysctl["core/xfrm_acq_expires"] = "0" }, "xfrm-sysctl", Warn, "acq_expires", "=30"},
 		{"a default of block", func(f *Facts) { f.XFRM.BlockDefault = "in out" }, "xfrm-sysctl", Warn, "in out", "setdefault"},
 		{"no xfrm outside", func(f *Facts) { f.Sysctl["ipv4/conf/eth0/disable_xfrm"] = "1" }, "xfrm-sysctl", Warn, "disable_xfrm is on for eth0", "disable_xfrm=0"},

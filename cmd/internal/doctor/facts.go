@@ -43,7 +43,8 @@ type Settings struct {
 	RulePriority     int
 	MTU              int
 	IKEPort, NATPort uint16
-	ManageSysctl     bool // the gateway switches forwarding on itself
+	ManageSysctl     bool   // the gateway switches forwarding on itself
+	Dataplane        string // auto, kernel or user
 }
 
 // Kernel is what the running kernel has and could load.

@@ -40,7 +40,7 @@ func Gather(cfg *config.Config, fault error, built time.Time) *Facts {
 	var mark uint32
 	if cfg != nil {
 		f.Settings = Settings{Tun: cfg.Tun, Table: cfg.Table, RulePriority: cfg.RulePriority, MTU: cfg.MTU,
-			IKEPort: cfg.IKEPort, NATPort: cfg.NATPort, ManageSysctl: cfg.ManageSysctl}
+			IKEPort: cfg.IKEPort, NATPort: cfg.NATPort, ManageSysctl: cfg.ManageSysctl, Dataplane: cfg.Dataplane}
 		mark = cfg.Mark
 		f.readFiles(cfg)
 	}
@@ -54,7 +54,7 @@ func Gather(cfg *config.Config, fault error, built time.Time) *Facts {
 
 // standard is what a gateway without configuration would use.
 func standard() Settings {
-	return Settings{Tun: "yumen0", Table: 4950, RulePriority: 4950, MTU: 1500, IKEPort: 500, NATPort: 4500}
+	return Settings{Tun: "yumen0", Table: 4950, RulePriority: 4950, MTU: 1500, IKEPort: 500, NATPort: 4500, Dataplane: dataplaneAuto}
 }
 
 func firstLine(s string) string {

@@ -90,11 +90,12 @@ func checkReversePath(f *Facts) []Finding {
 func checkXFRMSettings(f *Facts) []Finding {
 	var out []Finding
 	add := func(level Level, text, fix string) { out = append(out, Finding{"xfrm-sysctl", level, text, fix}) }
-	if f.Sysctl["core/xfrm_larval_drop"] == "0" {
-		add(Warn, "net.core.xfrm_larval_drop is 0: a program that sends before its tunnel is up waits instead of being told",
-			"sysctl -w net.core.xfrm_larval_drop=1")
+	inKernel := kernelPossible(f)
+	if f.Sysctl["core/xfrm_larval_drop"] == "1" && inKernel && !f.Settings.ManageSysctl {
+		add(Note, "net.core.xfrm_larval_drop is 1: the first packets of a tunnel in the kernel are lost while it is negotiated",
+			"sysctl -w net.core.xfrm_larval_drop=0, or manage_sysctl: true")
 	}
-	if v := f.Sysctl["core/xfrm_acq_expires"]; v == "0" {
+	if v := f.Sysctl["core/xfrm_acq_expires"]; v == "0" && inKernel {
 		add(Warn, "net.core.xfrm_acq_expires is 0: a request for a tunnel that failed once is never made again",
 			"sysctl -w net.core.xfrm_acq_expires=30")
 	}

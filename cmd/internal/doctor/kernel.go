@@ -69,47 +69,71 @@ func kernelPlane(f *Facts) (missing []string, old bool) {
 	return missing, false
 }
 
+// The words of dataplane in the configuration.
+const (
+	dataplaneAuto   = "auto"
+	dataplaneKernel = "kernel"
+	dataplaneUser   = "user"
+)
+
 // kernelPossible reports whether a child could ever be in the kernel.
 func kernelPossible(f *Facts) bool {
 	cbc, _ := f.suites()
 	missing, old := kernelPlane(f)
-	return cbc && !old && len(missing) == 0
+	return f.Settings.Dataplane != dataplaneUser && cbc && !old && len(missing) == 0
 }
 
-// checkSuites says per suite which plane can carry it.
+// checkSuites says per suite which plane can carry it, and which one dataplane takes.
 func checkSuites(f *Facts) []Finding {
 	cbc, gcm := f.suites()
-	user := f.TunDevice == nil
 	var out []Finding
 	if cbc {
-		out = append(out, suiteCBC(f, user))
+		out = append(out, suiteCBC(f))
 	}
 	if gcm {
-		one := Finding{"suite", OK, "sm4-gcm: userspace plane (no kernel's IPsec has SM4-GCM)", ""}
-		if !user {
-			one = Finding{"suite", Fail, "sm4-gcm: no plane: the kernel's IPsec has no SM4-GCM and there is no TUN device", "see tun"}
-		}
-		out = append(out, one)
+		out = append(out, suiteGCM(f))
 	}
 	return out
 }
 
-func suiteCBC(f *Facts, user bool) Finding {
-	const name = "sm4-cbc-hmac-sm3: "
-	missing, old := kernelPlane(f)
+func suiteGCM(f *Facts) Finding {
 	switch {
-	case len(missing) == 0 && !old && user:
-		return Finding{"suite", OK, name + "kernel and userspace plane", ""}
-	case len(missing) == 0 && !old:
-		return Finding{"suite", OK, name + "kernel plane", ""}
+	case f.Settings.Dataplane == dataplaneKernel:
+		return Finding{"suite", Fail, "sm4-gcm: no plane: the kernel's IPsec has no SM4-GCM, and dataplane is kernel: the gateway will not start",
+			"dataplane: auto, or suites: [sm4cbc-hmacsm3]"}
+	case f.TunDevice != nil:
+		return Finding{"suite", Fail, "sm4-gcm: no plane: the kernel's IPsec has no SM4-GCM and there is no TUN device", "see tun"}
 	}
-	level, where := Note, name+"userspace plane only"
-	if !user {
+	return Finding{"suite", OK, "sm4-gcm: userspace plane (no kernel's IPsec has SM4-GCM)", ""}
+}
+
+func suiteCBC(f *Facts) Finding {
+	const name = "sm4-cbc-hmac-sm3: "
+	user, wish := f.TunDevice == nil, f.Settings.Dataplane
+	missing, old := kernelPlane(f)
+	able := len(missing) == 0 && !old
+	switch {
+	case wish == dataplaneUser && user:
+		return Finding{"suite", OK, name + "userspace plane, as dataplane: user says", ""}
+	case wish == dataplaneUser:
+		return Finding{"suite", Fail, name + "no plane: there is no TUN device, and dataplane is user", "see tun"}
+	case able && wish == dataplaneKernel:
+		return Finding{"suite", OK, name + "kernel plane, as dataplane: kernel says", ""}
+	case able && user:
+		return Finding{"suite", OK, name + "kernel and userspace plane; dataplane: auto takes the kernel", ""}
+	case able:
+		return Finding{"suite", OK, name + "kernel plane, which dataplane: auto takes", ""}
+	}
+	level, where := Note, name+"userspace plane only, which dataplane: auto takes"
+	switch {
+	case wish == dataplaneKernel:
+		level, where = Fail, name+"no plane: dataplane is kernel, and the gateway will not start"
+	case !user:
 		level, where = Fail, name+"no plane: there is no TUN device"
 	}
 	if old {
 		return Finding{"suite", level, fmt.Sprintf("%s; the kernel plane is impossible: Linux %s is older than %d.%d, whose IPsec knows neither SM4 nor SM3",
-			where, f.Kernel.Release, firstMajor, firstMinor), fmt.Sprintf("none needed for the userspace plane; else a kernel from %d.%d on", firstMajor, firstMinor)}
+			where, f.Kernel.Release, firstMajor, firstMinor), fmt.Sprintf("none needed for the userspace plane (dataplane: auto); else a kernel from %d.%d on", firstMajor, firstMinor)}
 	}
 	return Finding{"suite", level, where + "; the kernel plane lacks " + strings.Join(missing, ", "), kernelFix(f, missing)}
 }
@@ -129,6 +153,9 @@ func kernelFix(f *Facts, missing []string) string {
 }
 
 func checkTun(f *Facts) []Finding {
+	if f.TunDevice != nil && f.Settings.Dataplane == dataplaneKernel {
+		return one("tun", OK, "/dev/net/tun is not needed: dataplane is kernel", "")
+	}
 	if f.TunDevice != nil {
 		return one("tun", Fail, "/dev/net/tun: "+f.TunDevice.Error(),
 			"modprobe tun; in a container, hand in /dev/net/tun (CONFIG_TUN)")

@@ -10,20 +10,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"yumen/esp/ours"
 	"yumen/policy"
-)
-
-// netlinkProtocol is the mark of our own rules and routes.
-const netlinkProtocol = 211
-
-// firstOwn is where our XFRM policies begin, those of the kernel plane (bits 001) and
-// those of the guard of the userspace plane (bits 01). A smaller number stands before.
-const firstOwn = uint32(1) << 29
-
-// The reqids of our own states in the kernel have this first byte.
-const (
-	reqidFirst = uint32(0x59) << 24
-	reqidMask  = uint32(0xff) << 24
 )
 
 // gatherNetwork asks the kernel by netlink.
@@ -71,14 +59,14 @@ func (f *Facts) gatherRules(h *netlink.Handle) {
 		f.blind("ip rules", err)
 		for _, r := range list {
 			f.Rules = append(f.Rules, Rule{Priority: r.Priority, V6: family == netlink.FAMILY_V6,
-				Ours: r.Protocol == netlinkProtocol, Table: uint32(r.Table), Bare: bare(r)})
+				Ours: r.Protocol == ours.RouteProtocol, Table: uint32(r.Table), Bare: bare(r)})
 		}
 		routes, err := h.RouteListFiltered(family, &netlink.Route{Table: int(f.Settings.Table)}, netlink.RT_FILTER_TABLE)
 		if !errors.Is(err, unix.ENOENT) { // a table that does not exist
 			f.blind("routing table", err)
 		}
 		for _, r := range routes {
-			if r.Protocol != netlinkProtocol {
+			if r.Protocol != ours.RouteProtocol {
 				p, _ := prefix(r.Dst)
 				f.TableUsers = append(f.TableUsers, p.String())
 			}
@@ -166,7 +154,7 @@ func (f *Facts) gatherXFRM() {
 func (f *Facts) foreignPolicy(p *netlink.XfrmPolicy) {
 	f.XFRM.Policies++
 	// Directions above these are policies of single sockets, such as bypass.
-	if p.Dir > netlink.XFRM_DIR_FWD || uint32(p.Priority) >= firstOwn {
+	if p.Dir > netlink.XFRM_DIR_FWD || uint32(p.Priority) >= ours.KernelBand {
 		return
 	}
 	f.XFRM.ForeignPolicies = append(f.XFRM.ForeignPolicies, fmt.Sprintf("%s %s -> %s priority %d", p.Dir, p.Src, p.Dst, p.Priority))
@@ -179,7 +167,7 @@ func (f *Facts) foreignState(s *netlink.XfrmState) {
 		}
 	}
 	f.XFRM.States++
-	if uint32(s.Reqid)&reqidMask == reqidFirst {
+	if ours.IsReqid(uint32(s.Reqid)) {
 		return
 	}
 	f.XFRM.ForeignStates = append(f.XFRM.ForeignStates, fmt.Sprintf("%s -> %s spi %#08x", s.Src, s.Dst, uint32(s.Spi)))
