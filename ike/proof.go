@@ -114,6 +114,7 @@ func (s *session) fresh(c *claim, d Datagram, h wire.Header) bool {
 	if err != nil {
 		return false
 	}
+	s.beside = cloned(p.notes)
 	equal := func(want [32]byte) bool { return subtle.ConstantTimeCompare(want[:], p.hash) == 1 }
 	if s.role == Responder {
 		return equal(s.proofHash(c, Initiator, nil))
@@ -189,6 +190,30 @@ func (s *session) conclude(hash [32]byte, answer []byte, last [16]byte) {
 	e.tell(up)
 	s.learn()
 	s.peer.proven(s)
+	s.heardBeside()
+}
+
+// heardBeside acts on what stood beside the HASH of the proof: some peers send
+// their INITIAL-CONTACT there. The HASH does not cover it, but it cannot be put
+// there without breaking the block in which the first payload begins, whose IV is
+// never sent.
+func (s *session) heardBeside() {
+	notes := s.beside
+	s.beside = nil
+	for _, body := range notes {
+		if n, err := wire.ParseNotification(body); err == nil && n.Type == wire.InitialContact {
+			s.tellNotify(n, NotifyIn)
+			s.initialContact()
+			return
+		}
+	}
+}
+
+func cloned(list [][]byte) (out [][]byte) {
+	for _, b := range list {
+		out = append(out, slices.Clone(b))
+	}
+	return out
 }
 
 // dropSiblings ends the other sessions of the attempt that s belongs to.

@@ -289,6 +289,7 @@ func (k *keyShare) proven(d Datagram, h wire.Header) (name string, reason Reason
 	if subtle.ConstantTimeCompare(want[:], p.hash) != 1 {
 		return "", BadHash, fmt.Errorf("%s", differ)
 	}
+	s.beside = cloned(p.notes)
 	id, err := wire.ParseID(slices.Clone(p.ids[0])) // plain is cleared
 	if err == nil {
 		err = checkPlainID(id, s.peerEntry(), d.Remote.Addr())

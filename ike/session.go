@@ -84,8 +84,9 @@ type session struct {
 	claims        []*claim
 	proven        *claim
 	phase         phase
-	keys          keying // once established
-	name, mark    string // once established: whom the peer proved to be, for people and to compare
+	keys          keying   // once established
+	name, mark    string   // once established: whom the peer proved to be, for people and to compare
+	beside        [][]byte // notifications that came with the proof
 	lastBlock     [16]byte
 	seen          answered
 	resend        resend

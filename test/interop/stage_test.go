@@ -46,8 +46,9 @@ func runAll(m *testing.M) int {
 type stage struct {
 	*testing.T
 	*site.TwoSites
-	swan *interop.StrongSwan
-	dir  string
+	swan    *interop.StrongSwan
+	capture *site.Capture
+	dir     string
 }
 
 // newStage builds the sites and captures the wire outside. It cleans up whatever
@@ -83,7 +84,7 @@ func newStage(t *testing.T) *stage {
 	s.need(os.MkdirAll(filepath.Join(dir, "a"), 0o755), os.MkdirAll(filepath.Join(dir, "b"), 0o755))
 	s.TwoSites, err = site.NewTwoSites(w, yumen, dir)
 	s.need(err)
-	_, err = s.Router.Capture("to-b", filepath.Join(dir, "outside.pcap"), "udp or esp or icmp")
+	s.capture, err = s.Router.Capture("to-b", filepath.Join(dir, "outside.pcap"), "udp or esp or icmp")
 	s.need(err, site.Issue(yumen, dir, s.A, s.B))
 	return s
 }
@@ -96,6 +97,30 @@ func (s *stage) need(errs ...error) {
 			s.Fatal(err)
 		}
 	}
+}
+
+// recorded ends the capture outside and returns its file.
+func (s *stage) recorded() string {
+	s.Helper()
+	s.need(s.capture.Stop())
+	return s.capture.File
+}
+
+// log is what our daemon has written.
+func (s *stage) log() string {
+	s.Helper()
+	b, err := os.ReadFile(filepath.Join(s.A.Dir, "yumen.log"))
+	s.need(err)
+	return string(b)
+}
+
+// nft gives the router a ruleset.
+func (s *stage) nft(rules string) {
+	s.Helper()
+	file := filepath.Join(s.dir, "rules.nft")
+	s.need(os.WriteFile(file, []byte(rules), 0o600))
+	_, err := s.Router.Run("nft", "-f", file)
+	s.need(err)
 }
 
 // eventually asks until ask returns nil.
@@ -118,6 +143,7 @@ type pair struct {
 	swan     string // further keys of strongSwan's connection
 	child    string // and of its child
 	remote   string // what we call our peer; empty: its address
+	keep     bool   // strongSwan keeps replaced children to their limits
 	swanSees string // where strongSwan expects us; empty: our address
 }
 
@@ -194,7 +220,7 @@ func (s *stage) begin(p pair) {
 	if why := interop.MissingStrongSwan(); why != "" {
 		s.Skip("SKIP strongSwan: " + why)
 	}
-	s.swan = &interop.StrongSwan{Space: s.B.Space, Dir: filepath.Join(s.dir, "swan")}
+	s.swan = &interop.StrongSwan{Space: s.B.Space, Dir: filepath.Join(s.dir, "swan"), KeepRekeyed: p.keep}
 	s.need(s.swan.Start(), s.swan.Load(p.connection()))
 	s.need(os.WriteFile(filepath.Join(s.A.Dir, "swan.psk"), []byte(sharedKey+"\n"), 0o600))
 	s.need(s.A.Configure(p.policy(), "metrics_listen: 127.0.0.1:9436"), s.A.Start(), s.A.WaitReady(10*time.Second))

@@ -37,8 +37,11 @@ func MissingStrongSwan() string {
 // beside one that the machine has.
 type StrongSwan struct {
 	*site.Space
-	Dir     string
-	process *site.Process
+	Dir string
+	// KeepRekeyed leaves children that were replaced to their limits, as strongSwan
+	// does by default.
+	KeepRekeyed bool
+	process     *site.Process
 }
 
 // daemon is strongswan.conf. Retransmissions are quick, so that what is lost, or
@@ -48,6 +51,7 @@ const daemonConf = `charon {
 	retransmit_tries = 3
 	retransmit_timeout = 1.0
 	retransmit_base = 1.4
+	delete_rekeyed = DELETE
 	keep_alive = 5s
 	plugins {
 		vici {
@@ -78,7 +82,8 @@ func (s *StrongSwan) Start() error {
 		return err
 	}
 	conf := filepath.Join(s.Dir, "strongswan.conf")
-	if err := os.WriteFile(conf, []byte(strings.ReplaceAll(daemonConf, "DIR", s.Dir)), 0o644); err != nil {
+	text := strings.NewReplacer("DIR", s.Dir, "DELETE", map[bool]string{true: "no", false: "yes"}[s.KeepRekeyed]).Replace(daemonConf)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return err
 	}
 	// Of its own name in the folder: where AppArmor holds the installed one to the
