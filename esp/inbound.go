@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"yumen/esp/internal/lanes"
 	"yumen/policy"
 )
 
@@ -30,7 +31,11 @@ type Inbound struct {
 // c.In.Keymat and does not keep it. Errors: a suite, ICV length, SPI, keymat or
 // window that does not exist.
 func NewInbound(c Child, st State) (*Inbound, error) {
-	k, err := newKeys(c, c.In)
+	return newInbound(c, st, lanes.Best())
+}
+
+func newInbound(c Child, st State, path lanes.Path) (*Inbound, error) {
+	k, err := newKeys(c, c.In, path)
 	if err != nil {
 		return nil, fmt.Errorf("inbound SA %08x: %w", uint32(c.In.SPI), err)
 	}
@@ -57,7 +62,18 @@ func NewInbound(c Child, st State) (*Inbound, error) {
 // its selector has ports, which a fragment alone cannot prove. The caller
 // reassembles and asks Accept.
 func (in *Inbound) Open(dst, packet []byte) (inner []byte, err error) {
-	plain, err := in.authentic(dst, packet)
+	return in.openWith(dst, packet, nil)
+}
+
+// known is a MAC that was computed before its packet was opened, under the number
+// that the packet seemed to have then.
+type known struct {
+	seq uint64
+	sum *[lanes.SumSize]byte
+}
+
+func (in *Inbound) openWith(dst, packet []byte, k *known) (inner []byte, err error) {
+	plain, err := in.authentic(dst, packet, k)
 	if err == nil {
 		inner, err = in.unwrap(plain)
 	}
@@ -67,40 +83,55 @@ func (in *Inbound) Open(dst, packet []byte) (inner []byte, err error) {
 
 // authentic returns the plaintext with its trailer, once the packet is proven to
 // be the peer's and new.
-func (in *Inbound) authentic(dst, packet []byte) ([]byte, error) {
+func (in *Inbound) authentic(dst, packet []byte, k *known) ([]byte, error) {
+	seq, err := in.fresh(packet)
+	if err != nil {
+		return nil, err
+	}
+	body, end := in.keys.parts(packet)
+	plain := packet[body:end]
+	if dst != nil {
+		plain = room(dst, end-body)
+	}
+	var sum *[lanes.SumSize]byte
+	if k != nil && k.seq == seq {
+		sum = k.sum
+	}
+	if err := in.keys.open(plain, packet, seq, sum); err != nil {
+		return nil, err
+	}
+	in.window.Update(seq)
+	in.first.raise()
+	return plain, nil
+}
+
+// fresh checks what is known of a packet before its ICV, and returns its number. It
+// changes nothing.
+func (in *Inbound) fresh(packet []byte) (seq uint64, err error) {
 	if in.closed.Load() {
-		return nil, ErrClosed
+		return 0, ErrClosed
 	}
 	k := in.keys
-	body, end := headerLen+k.shape.iv, len(packet)-k.icv
+	body, end := k.parts(packet)
 	if end-body < k.align || binary.BigEndian.Uint32(packet) != uint32(in.child.In.SPI) {
-		return nil, ErrMalformed
+		return 0, ErrMalformed
 	}
 	if (end-body)%k.align != 0 {
 		// What a peer that uses another ICV length sends looks so: its length is
 		// not negotiated (HMAC-SM3 has one number), and no ICV of ours matches.
-		return nil, ErrAuth
+		return 0, ErrAuth
 	}
 	if in.meter.hard.raised() {
-		return nil, ErrLimit
+		return 0, ErrLimit
 	}
 	seq, ok := uint64(binary.BigEndian.Uint32(packet[4:])), true
 	if k.esn {
 		seq, ok = in.window.expand(uint32(seq))
 	}
 	if !ok || !in.window.Check(seq) {
-		return nil, ErrReplayed
+		return 0, ErrReplayed
 	}
-	plain := packet[body:end]
-	if dst != nil {
-		plain = room(dst, end-body)
-	}
-	if err := k.open(plain, packet, seq); err != nil {
-		return nil, err
-	}
-	in.window.Update(seq)
-	in.first.raise()
-	return plain, nil
+	return seq, nil
 }
 
 // room returns n bytes behind dst, in its own memory if they fit.

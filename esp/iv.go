@@ -1,8 +1,9 @@
 package esp
 
 import (
-	"crypto/cipher"
 	"encoding/binary"
+
+	"yumen/esp/internal/lanes"
 )
 
 // ivSource fills the IV field of the packet that carries sequence number seq.
@@ -21,7 +22,7 @@ func (sequenceIV) wipe()                       {}
 
 const (
 	ivSize  = 16
-	ivBatch = 16 // IVs made at once, so that the cipher works on all its lanes
+	ivBatch = 24 // IVs made at once: as many blocks as the widest kernel takes
 )
 
 // ivStream makes CBC IVs, which must be unpredictable (RFC 3602 3): a counter
@@ -32,8 +33,8 @@ const (
 // 2^32 distinct outputs from random ones has an advantage below 2^-64, far
 // beyond what an SA lives.
 type ivStream struct {
-	ecb     cipher.BlockMode
-	counter uint64
+	key     *lanes.Key
+	refills uint64
 	left    int // bytes of buf not handed out yet, at its end
 	buf     [ivSize * ivBatch]byte
 }
@@ -47,18 +48,19 @@ func (s *ivStream) next(dst []byte, _ uint64) {
 	s.left -= ivSize
 }
 
+// refill encrypts the counters of 64 bits of refills, 32 zero bits and 32 bits that
+// count within one.
 func (s *ivStream) refill() {
-	for i := range ivBatch {
-		block := s.buf[i*ivSize : (i+1)*ivSize]
-		clear(block[:8])
-		binary.BigEndian.PutUint64(block[8:], s.counter)
-		s.counter++
-	}
-	s.ecb.CryptBlocks(s.buf[:], s.buf[:])
+	var counter [ivSize]byte
+	binary.BigEndian.PutUint64(counter[:], s.refills)
+	s.refills++
+	clear(s.buf[:])
+	s.key.Counter(s.buf[:], s.buf[:], &counter)
 	s.left = len(s.buf)
 }
 
 func (s *ivStream) wipe() {
+	s.key.Wipe()
 	clear(s.buf[:])
 	*s = ivStream{}
 }

@@ -1,30 +1,24 @@
 package esp
 
 import (
-	"crypto/cipher"
-	"crypto/subtle"
 	"encoding/binary"
+
+	"yumen/esp/internal/lanes"
 )
 
-// cbcMode is a CBC mode that takes a new IV for each packet: making a mode for
-// each packet would allocate.
-type cbcMode interface {
-	cipher.BlockMode
-	SetIV(iv []byte)
-}
-
 // keys is the cipher of one direction of an SA with its scratch memory, so for
-// one goroutine at a time. Exactly one of mac (with enc and dec) and aead is set.
+// one goroutine at a time. Either cipher and mac are set, or aead is.
 type keys struct {
 	shape
-	esn      bool
-	enc, dec cbcMode
-	mac      *mac
-	aead     cipher.AEAD
-	iv       ivSource
-	nonce    [12]byte // salt, then the explicit IV
-	aad      [12]byte
-	high     [4]byte
+	esn    bool
+	cipher *lanes.Key
+	mac    *lanes.MAC
+	aead   *lanes.GCM
+	iv     ivSource
+	nonce  [12]byte // salt, then the explicit IV
+	aad    [12]byte
+	high   [4]byte
+	sum    [lanes.SumSize]byte
 }
 
 // pad returns how many padding bytes n inner bytes need.
@@ -35,7 +29,7 @@ func (s shape) pad(n int) int {
 // seal finishes a packet in place: SPI, sequence number and plaintext with its
 // trailer are there, the IV and the ICV are not.
 func (k *keys) seal(packet []byte, seq uint64) {
-	body, end := headerLen+k.shape.iv, len(packet)-k.icv
+	body, end := k.parts(packet)
 	iv := packet[headerLen:body]
 	k.iv.next(iv, seq)
 	if k.aead != nil {
@@ -43,31 +37,38 @@ func (k *keys) seal(packet []byte, seq uint64) {
 		k.aead.Seal(packet[body:body], k.nonce[:], packet[body:end], k.additional(packet, seq))
 		return
 	}
-	k.enc.SetIV(iv)
-	k.enc.CryptBlocks(packet[body:end], packet[body:end])
-	copy(packet[end:], k.mac.of(packet[:end], k.sequenceHigh(seq)))
+	k.cipher.EncryptCBC(iv, packet[body:end])
+	k.mac.Sum(&k.sum, packet[:end], k.sequenceHigh(&k.high, seq))
+	copy(packet[end:], k.sum[:])
+}
+
+// parts returns where the ciphertext of a packet begins and ends.
+func (k *keys) parts(packet []byte) (body, end int) {
+	return headerLen + k.shape.iv, len(packet) - k.icv
 }
 
 // open checks the ICV and only then writes the plaintext with its trailer to dst,
 // which is as long as the ciphertext and either is it or does not overlap packet.
-// With GCM a wrong ICV leaves dst zero.
-func (k *keys) open(dst, packet []byte, seq uint64) error {
-	body, end := headerLen+k.shape.iv, len(packet)-k.icv
-	iv := packet[headerLen:body]
+// sum is the MAC of the packet where it is known already, or nil. With GCM a wrong
+// ICV leaves dst as it was.
+func (k *keys) open(dst, packet []byte, seq uint64, sum *[lanes.SumSize]byte) error {
+	body, end := k.parts(packet)
 	if k.aead != nil {
-		copy(k.nonce[saltLen:], iv)
+		copy(k.nonce[saltLen:], packet[headerLen:body])
 		_, err := k.aead.Open(dst[:0], k.nonce[:], packet[body:], k.additional(packet, seq))
 		if err != nil {
 			return ErrAuth
 		}
 		return nil
 	}
-	sum := k.mac.of(packet[:end], k.sequenceHigh(seq))
-	if subtle.ConstantTimeCompare(sum[:k.icv], packet[end:]) != 1 {
+	if sum == nil {
+		k.mac.Sum(&k.sum, packet[:end], k.sequenceHigh(&k.high, seq))
+		sum = &k.sum
+	}
+	if !lanes.Equal(sum, packet[end:]) {
 		return ErrAuth
 	}
-	k.dec.SetIV(iv)
-	k.dec.CryptBlocks(dst, packet[body:end])
+	k.cipher.DecryptCBC(dst, packet[headerLen:end])
 	return nil
 }
 
@@ -83,20 +84,27 @@ func (k *keys) additional(packet []byte, seq uint64) []byte {
 }
 
 // sequenceHigh is what the MAC covers behind the packet though it is not sent
-// (RFC 4303 2.2.1).
-func (k *keys) sequenceHigh(seq uint64) []byte {
+// (RFC 4303 2.2.1), in buf.
+func (k *keys) sequenceHigh(buf *[4]byte, seq uint64) []byte {
 	if !k.esn {
 		return nil
 	}
-	binary.BigEndian.PutUint32(k.high[:], uint32(seq>>32))
-	return k.high[:]
+	binary.BigEndian.PutUint32(buf[:], uint32(seq>>32))
+	return buf[:]
 }
 
-// wipe overwrites what is ours. The key schedule inside the cipher is not: it is
-// let go, and the collector takes it (policy/secret says what Go can promise).
+// wipe overwrites the key schedules and states. What an implementation of Go's or
+// gmsm's holds is let go, and the collector takes it (policy/secret says what Go can
+// promise).
 func (k *keys) wipe() {
+	if k.cipher != nil {
+		k.cipher.Wipe()
+	}
 	if k.mac != nil {
-		k.mac.wipe()
+		k.mac.Wipe()
+	}
+	if k.aead != nil {
+		k.aead.Wipe()
 	}
 	if k.iv != nil {
 		k.iv.wipe()

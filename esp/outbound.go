@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"yumen/esp/internal/lanes"
 	"yumen/policy"
 	"yumen/policy/secret"
 )
@@ -39,12 +40,16 @@ type Outbound struct {
 // never again; SM4-GCM reads nothing. Errors: a suite, ICV length, SPI or keymat
 // that does not exist, or random failed.
 func NewOutbound(c Child, st State, random io.Reader) (*Outbound, error) {
-	k, err := newKeys(c, c.Out)
+	return newOutbound(c, st, random, lanes.Best())
+}
+
+func newOutbound(c Child, st State, random io.Reader, path lanes.Path) (*Outbound, error) {
+	k, err := newKeys(c, c.Out, path)
 	if err != nil {
 		return nil, fmt.Errorf("outbound SA %08x: %w", uint32(c.Out.SPI), err)
 	}
 	if c.Suite != policy.SM4GCM128 {
-		if k.iv, err = newIVStream(random); err != nil {
+		if k.iv, err = newIVStream(random, path); err != nil {
 			return nil, fmt.Errorf("outbound SA %08x: %w", uint32(c.Out.SPI), err)
 		}
 	}
@@ -65,18 +70,30 @@ func NewOutbound(c Child, st State, random io.Reader) (*Outbound, error) {
 // Errors: ErrMalformed, ErrLimit, ErrExhausted, ErrClosed; dst is then returned as
 // it was and nothing was counted.
 func (o *Outbound) Seal(dst, inner []byte) ([]byte, error) {
-	next, err := o.admit(inner)
+	out, packet, seq, err := o.begin(dst, inner)
 	if err != nil {
 		return dst, err
 	}
-	k, seq := o.keys, o.seq.Load()+1
-	pad := k.pad(len(inner))
+	o.keys.seal(packet, seq)
+	return out, nil
+}
+
+// begin does all of Seal but the cryptography: it returns what Seal returns, the
+// packet in it, which lacks IV, encryption and ICV, and the packet's number.
+func (o *Outbound) begin(dst, inner []byte) (out, packet []byte, seq uint64, err error) {
+	next, err := o.admit(inner)
+	if err != nil {
+		return dst, nil, 0, err
+	}
+	k, n := o.keys, len(inner)
+	seq = o.seq.Load() + 1
+	pad := k.pad(n)
 	body := o.room
-	end := body + len(inner) + pad + trailerLen
-	out := slices.Grow(dst, end+k.icv)[:len(dst)+end+k.icv]
-	packet := out[len(dst):]
+	end := body + n + pad + trailerLen
+	out = slices.Grow(dst, end+k.icv)[:len(dst)+end+k.icv]
+	packet = out[len(dst):]
 	copy(packet[body:], inner) // first: inner may lie under what is written next
-	trailer := packet[body+len(inner) : end]
+	trailer := packet[body+n : end]
 	for i := range pad {
 		trailer[i] = byte(i + 1)
 	}
@@ -86,13 +103,11 @@ func (o *Outbound) Seal(dst, inner []byte) ([]byte, error) {
 	// The number is spent before it is used: whatever happens, no second packet
 	// goes out under it (for GCM that would be the end of the key).
 	o.seq.Store(seq)
-	n := len(inner)
-	k.seal(packet, seq)
 	o.meter.add(n)
 	if seq >= softSequence && !o.child.ESN {
 		o.meter.soft.raise()
 	}
-	return out, nil
+	return out, packet, seq, nil
 }
 
 // admit decides about a packet before anything is written, and returns its next

@@ -7,21 +7,18 @@ import (
 	"fmt"
 	"io"
 
-	smcipher "github.com/emmansun/gmsm/cipher"
-	"github.com/emmansun/gmsm/sm3"
-	"github.com/emmansun/gmsm/sm4"
-
+	"yumen/esp/internal/lanes"
 	"yumen/policy"
 )
 
 const (
-	headerLen  = 8  // SPI and sequence number
-	trailerLen = 2  // pad length and next header
-	keyLen     = 16 // SM4
-	macKeyLen  = sm3.Size
-	saltLen    = 4 // RFC 4106 4
-	gcmIVLen   = 8 // RFC 4106 3.1
-	gcmTagLen  = 16
+	headerLen  = 8             // SPI and sequence number
+	trailerLen = 2             // pad length and next header
+	keyLen     = lanes.KeySize // SM4; AES-128 too
+	macKeyLen  = lanes.SumSize // HMAC-SM3
+	saltLen    = 4             // RFC 4106 4
+	gcmIVLen   = 8             // RFC 4106 3.1
+	gcmTagLen  = lanes.TagSize
 	gcmAlign   = 4 // RFC 4303 2.4
 )
 
@@ -48,7 +45,7 @@ func shapeOf(s policy.Suite, icvBits int) (shape, error) {
 	case policy.SM4CBCHMACSM3:
 		switch icvBits {
 		case 96, 128, 256:
-			return shape{iv: sm4.BlockSize, icv: icvBits / 8, align: sm4.BlockSize}, nil
+			return shape{iv: lanes.BlockSize, icv: icvBits / 8, align: lanes.BlockSize}, nil
 		}
 		return shape{}, fmt.Errorf("ICV of %d bits: HMAC-SM3 takes 96, 128 or 256", icvBits)
 	case policy.SM4GCM128:
@@ -59,8 +56,9 @@ func shapeOf(s policy.Suite, icvBits int) (shape, error) {
 	return shape{}, fmt.Errorf("suite %d does not exist", s)
 }
 
-// newKeys builds one direction. It reads the keymat and does not keep it.
-func newKeys(c Child, h Half) (*keys, error) {
+// newKeys builds one direction to be computed by path. It reads the keymat and does
+// not keep it.
+func newKeys(c Child, h Half, path lanes.Path) (*keys, error) {
 	sh, err := shapeOf(c.Suite, c.ICVBits)
 	if err != nil {
 		return nil, err
@@ -72,35 +70,35 @@ func newKeys(c Child, h Half) (*keys, error) {
 	if h.SPI < 256 {
 		return nil, fmt.Errorf("SPI %d is reserved (RFC 4303 2.1)", h.SPI)
 	}
-	newBlock, newHash := sm4.NewCipher, sm3.New
-	if c.Suite == policy.AESCBCHMACSHA256 {
-		newBlock, newHash = aes.NewCipher, sha256.New
-	}
-	block, err := newBlock(mat[:keyLen])
-	if err != nil {
-		return nil, fmt.Errorf("cipher key: %w", err)
-	}
 	k := &keys{shape: sh, esn: c.ESN}
-	if c.Suite == policy.SM4GCM128 {
-		k.aead, err = cipher.NewGCM(block)
+	switch c.Suite {
+	case policy.SM4GCM128:
+		k.aead, err = lanes.NewGCM(path, mat[:keyLen])
 		copy(k.nonce[:], mat[keyLen:])
 		k.iv = sequenceIV{}
-		return k, err
+	case policy.SM4CBCHMACSM3:
+		k.cipher, err = lanes.NewKey(path, mat[:keyLen])
+		if err == nil {
+			k.mac, err = lanes.NewMAC(path, mat[keyLen:])
+		}
+	case policy.AESCBCHMACSHA256:
+		var block cipher.Block
+		if block, err = aes.NewCipher(mat[:keyLen]); err == nil {
+			k.cipher, err = lanes.NewBlockKey(block)
+		}
+		if err == nil {
+			k.mac, err = lanes.NewHashMAC(sha256.New(), mat[keyLen:])
+		}
 	}
-	zero := make([]byte, block.BlockSize())
-	enc, okEnc := cipher.NewCBCEncrypter(block, zero).(cbcMode)
-	dec, okDec := cipher.NewCBCDecrypter(block, zero).(cbcMode)
-	if !okEnc || !okDec {
-		return nil, fmt.Errorf("the CBC implementation cannot take a new IV")
+	if err != nil {
+		return nil, fmt.Errorf("keys of the suite: %w", err)
 	}
-	k.enc, k.dec = enc, dec
-	k.mac, err = newMAC(newHash(), mat[keyLen:])
-	return k, err
+	return k, nil
 }
 
 // newIVStream draws the key of a stream of CBC IVs from random: 16 bytes, once
 // for each SA.
-func newIVStream(random io.Reader) (*ivStream, error) {
+func newIVStream(random io.Reader, path lanes.Path) (*ivStream, error) {
 	if random == nil {
 		return nil, fmt.Errorf("CBC needs a source of randomness for its IVs")
 	}
@@ -109,9 +107,9 @@ func newIVStream(random io.Reader) (*ivStream, error) {
 	if _, err := io.ReadFull(random, key); err != nil {
 		return nil, fmt.Errorf("key of the IV stream: %w", err)
 	}
-	block, err := sm4.NewCipher(key)
+	k, err := lanes.NewKey(path, key)
 	if err != nil {
 		return nil, fmt.Errorf("key of the IV stream: %w", err)
 	}
-	return &ivStream{ecb: smcipher.NewECBEncrypter(block)}, nil
+	return &ivStream{key: k}, nil
 }

@@ -142,11 +142,13 @@ func (g *GCM) add(b []byte) {
 
 // Wipe overwrites the schedule and the hash key; the key must not be used again.
 func (g *GCM) Wipe() {
-	g.key.Wipe()
+	if g.key != nil {
+		g.key.Wipe()
+	}
 	clear(g.powers[:])
 	clear(g.first[:])
 	clear(g.acc[:])
-	g.soft = nil
+	*g = GCM{}
 }
 
 // grow returns dst with n more bytes, and these.

@@ -55,7 +55,7 @@ func (k *Key) Path() Path { return k.path }
 func (k *Key) Wipe() {
 	clear(k.enc[:])
 	clear(k.dec[:])
-	k.soft = nil
+	*k = Key{}
 }
 
 // expand is the key schedule of GB/T 32907 7.3.

@@ -89,7 +89,10 @@ func Equal(sum *[SumSize]byte, icv []byte) bool {
 func (m *MAC) Wipe() {
 	clear(m.inner[:])
 	clear(m.outer[:])
-	m.soft.wipe()
+	if m.soft != nil {
+		m.soft.wipe()
+	}
+	*m = MAC{}
 }
 
 // HMAC is one message to authenticate.
