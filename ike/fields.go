@@ -72,6 +72,11 @@ func (s *session) fields(d Datagram) {
 			e.refuse(d, s.header(wire.MainMode, 0, 0), wire.InvalidCertificate, reason, err.Error())
 			return
 		}
+		if reason, err := s.admits(x.peer.entry); err != nil {
+			s.badCerts++
+			s.drop(reason, err.Error())
+			return
+		}
 		from := sender{x.pair.Sign.Fingerprint, d.Remote.Addr()}
 		if !e.gate.fields(from, e.now) {
 			s.drop(RateLimited, "too many messages 3 under this certificate")
@@ -89,6 +94,18 @@ func (s *session) fields(d Datagram) {
 	e.private(s, PrivateOp{Envelope: x.p.sk}, func(in PrivateDone) {
 		s.opened(x, in)
 	})
+}
+
+// admits judges M1 again by the entry of the peer that the certificates name:
+// several entries may allow one address, and another one took the offer.
+func (s *session) admits(entry policy.Peer) (Reason, error) {
+	switch {
+	case !(envelope{}).speaks(s.version, entry):
+		return BadVersion, fmt.Errorf("%02x is not spoken with peer %s", s.version, entry.Name)
+	case entry.Dialect.Initiate == policy.InitiateUs:
+		return WrongInitiator, fmt.Errorf("peer %s only answers (initiate: us)", entry.Name)
+	}
+	return NoProposal, s.offered.acceptable(entry.Dialect)
 }
 
 // identify finds the peer entry that a pair of certificates belongs to, among

@@ -63,12 +63,13 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.stray(d, h, Malformed, err.Error())
 		return
 	}
-	if _, err := candidates[0].how.choose(sa, candidates[0].entry); err != nil {
+	taker, err := taking(candidates, sa)
+	if err != nil {
 		e.refuse(d, h, wire.NoProposalChosen, NoProposal, err.Error())
 		return
 	}
 	o := &halfOpen{key: pairKey{h.Initiator, e.newCookie()}, local: d.Local, remote: d.Remote, created: e.now,
-		first: key, saI: slices.Clone(p.sa), peer: candidates[0], version: h.Version,
+		first: key, saI: slices.Clone(p.sa), peer: taker, version: h.Version,
 		knows: readVendors(p.vendors), known: known}
 	e.admit(o)
 	if e.gate.claim(e.now) {
@@ -85,6 +86,22 @@ func mayBegin(peers []*peer) []*peer {
 // speaking leaves the peers that speak that header version.
 func speaking(peers []*peer, version uint8) []*peer {
 	return slices.DeleteFunc(peers, func(p *peer) bool { return !p.how.speaks(version, p.entry) })
+}
+
+// taking is the first peer whose entry takes an offer. Who it really is its
+// certificates say, and the offer is then judged again.
+func taking(peers []*peer, sa wire.SA) (*peer, error) {
+	var first error
+	for _, p := range peers {
+		_, err := p.how.choose(sa, p.entry)
+		if err == nil {
+			return p, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
 }
 
 func certPayload(encoding wire.CertEncoding, der []byte) wire.Payload {

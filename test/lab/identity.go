@@ -105,6 +105,27 @@ func (a *Authority) leaf(subject string, use smx509.KeyUsage, v Validity, key *s
 	return must(trust.ParseCertificate(der))
 }
 
+// Sub is an authority under a.
+func (a *Authority) Sub(name string) *Authority {
+	s := &Authority{random: newSource(0, name)}
+	s.key = must(sm2.GenerateKey(s.random))
+	x := a.template("CN=" + name + ",C=CN")
+	x.BasicConstraintsValid, x.IsCA, x.MaxPathLen = true, true, -1
+	x.KeyUsage = smx509.KeyUsageCertSign | smx509.KeyUsageCRLSign
+	s.cert = must(smx509.ParseCertificate(must(smx509.CreateCertificate(a.random, x, a.cert, &s.key.PublicKey, a.key))))
+	return s
+}
+
+// DER is the certificate of a.
+func (a *Authority) DER() []byte { return a.cert.Raw }
+
+// IssueOne makes the identity of a gateway that has one certificate for both uses.
+func (a *Authority) IssueOne(subject string) *Identity {
+	key := must(sm2.GenerateKey(a.random))
+	leaf := a.leaf(subject, signUsage|encUsage, Validity{}, key)
+	return &Identity{Pair: trust.Pair{Sign: leaf, Enc: leaf}, sign: key, enc: key}
+}
+
 // Swapped is the same identity with its two certificates exchanged, keys and
 // all: what an operator does who mixes up two files.
 func (i *Identity) Swapped() *Identity {

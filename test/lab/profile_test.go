@@ -227,3 +227,81 @@ func otherTransformID(p Packet) []Packet {
 	}
 	return []Packet{p}
 }
+
+// A gateway whose certificates were issued by an intermediate sends that too.
+func TestIntermediatesAreSentWhereTheEntrySaysSo(t *testing.T) {
+	m := NewMembers()
+	sub := m.Root.Sub("intermediate")
+	for _, sent := range []bool{false, true} {
+		i, r := m.Pair()
+		i.Own = sub.Issue(SubjectI, Validity{})
+		r.Own = sub.Issue(SubjectR, Validity{})
+		if sent {
+			i.Files = map[string]ike.PeerFiles{"r": {Chain: [][]byte{sub.DER()}}}
+			r.Files = map[string]ike.PeerFiles{"i": {Chain: [][]byte{sub.DER()}}}
+		}
+		l := New(1, i, r)
+		reasons := l.listen("i")
+		l.Run(70 * time.Second)
+		if l.bothUp() != sent || !sent && !slices.Contains(*reasons, ike.CertUnknownCA) {
+			t.Errorf("sent %v: up %v, reasons %v", sent, l.bothUp(), *reasons)
+		}
+	}
+}
+
+// The old profile has one certificate for both uses, sent once, by the initiator.
+func TestPeersWithOneCertificateEach(t *testing.T) {
+	m := NewMembers()
+	i, r := m.Pair()
+	i.Own, r.Own = m.Root.IssueOne(SubjectI), m.Root.IssueOne(SubjectR)
+	for s, other := range map[*Site]*Identity{&i: r.Own, &r: i.Own} {
+		s.Peer().Profile, s.Peer().Dialect = policy.Hillstone10, policy.Hillstone10.Dialect()
+		s.Files = map[string]ike.PeerFiles{s.Peer().Name: {Sign: other.Pair.Sign.DER, Enc: other.Pair.Enc.DER}}
+	}
+	l := New(1, i, r)
+	certs := map[string]int{}
+	l.Hook = func(p Packet) []Packet {
+		if p.Label == "main 2" || p.Label == "main 3" {
+			for _, x := range must(wire.Parse(p.Data)).Payloads {
+				if x.Type == wire.TypeCert {
+					certs[p.Label]++
+				}
+			}
+		}
+		return []Packet{p}
+	}
+	l.Run(10 * time.Second)
+	if !l.bothUp() || certs["main 2"] != 0 || certs["main 3"] != 1 {
+		t.Errorf("up %v, certificates %v\n%s", l.bothUp(), certs, l.Story.String())
+	}
+}
+
+// Two entries allow every address. The first does not take the offer, the second
+// does, and whose peer it is its certificates say: then the offer counts by that
+// entry.
+func TestOfferIsJudgedByTheEntryOfItsSender(t *testing.T) {
+	for _, strict := range []string{"other", "own"} {
+		i, r := members().Pair()
+		i.Peer().Dialect.KeyLength = policy.KeyLengthSend
+		own := r.Policy.Peers[0]
+		own.Remote = policy.Remote{Any: true}
+		other := own
+		other.Name, other.Identity.Subject = "t", "CN=gw-t,O=Example,C=CN"
+		refusing := &other
+		if strict == "own" {
+			refusing = &own
+		}
+		refusing.Dialect.KeyLength = policy.KeyLengthRefuse
+		r.Policy.Peers = []policy.Peer{*refusing, own}
+		if strict == "own" {
+			r.Policy.Peers[1] = other
+		}
+		l := New(1, i, r)
+		l.Story.Off = true
+		reasons := l.listen("r")
+		l.Run(70 * time.Second)
+		if up := l.bothUp(); up != (strict == "other") || !up && !slices.Contains(*reasons, ike.NoProposal) {
+			t.Errorf("%s entry is strict: up %v, reasons %v", strict, up, *reasons)
+		}
+	}
+}
