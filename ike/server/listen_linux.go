@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -56,6 +57,8 @@ type socket struct {
 	port uint16
 	v4   *ipv4.PacketConn
 	v6   *ipv6.PacketConn
+
+	control [256]byte // of the one reader
 }
 
 func listen(network string, port uint16, bypass Bypass) (Bound, error) {
@@ -109,35 +112,40 @@ func discover(c syscall.RawConn, v6 bool, how int) error {
 	return failed
 }
 
-// ReadIKE reads one datagram and says to which of our addresses it came.
+// ReadIKE reads one datagram and says to which of our addresses it came. It
+// allocates nothing: floods come this way.
 func (s *socket) ReadIKE(buf []byte) (n int, local, remote netip.AddrPort, err error) {
-	var dst net.IP
-	var src net.Addr
-	zone := 0
-	if s.v4 != nil {
-		var cm *ipv4.ControlMessage
-		if n, cm, src, err = s.v4.ReadFrom(buf); cm != nil {
-			dst = cm.Dst
-		}
-	} else {
-		var cm *ipv6.ControlMessage
-		if n, cm, src, err = s.v6.ReadFrom(buf); cm != nil {
-			dst, zone = cm.Dst, cm.IfIndex
-		}
-	}
+	n, control, _, remote, err := s.conn.ReadMsgUDPAddrPort(buf, s.control[:])
 	if err != nil {
 		return 0, netip.AddrPort{}, netip.AddrPort{}, err
 	}
-	to, ok := netip.AddrFromSlice(dst)
-	if !ok || to.IsMulticast() {
+	to := destination(s.control[:control])
+	if !to.IsValid() || to.IsMulticast() {
 		return 0, netip.AddrPort{}, netip.AddrPort{}, nil
 	}
-	to = to.Unmap()
-	if to.Is6() && to.IsLinkLocalUnicast() {
-		to = to.WithZone(fmt.Sprint(zone))
+	return n, netip.AddrPortFrom(to, s.port), netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()), nil
+}
+
+// destination finds in control messages where a datagram was sent to; a link-local
+// address of IPv6 with its interface.
+func destination(control []byte) netip.Addr {
+	for len(control) > 0 {
+		h, body, rest, err := unix.ParseOneSocketControlMessage(control)
+		switch {
+		case err != nil:
+			return netip.Addr{}
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(body) >= unix.SizeofInet4Pktinfo:
+			return netip.AddrFrom4([4]byte(body[8:12]))
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(body) >= unix.SizeofInet6Pktinfo:
+			to := netip.AddrFrom16([16]byte(body[:16])).Unmap()
+			if to.Is6() && to.IsLinkLocalUnicast() {
+				to = to.WithZone(fmt.Sprint(binary.NativeEndian.Uint32(body[16:])))
+			}
+			return to
+		}
+		control = rest
 	}
-	ap := src.(*net.UDPAddr).AddrPort()
-	return n, netip.AddrPortFrom(to, s.port), netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+	return netip.Addr{}
 }
 
 // WriteIKE sends data to remote from local, or from where the kernel likes when
