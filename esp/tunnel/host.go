@@ -11,7 +11,7 @@ import (
 
 // apply brings the host in line with the policy. The caller holds mu.
 func (p *Plane) apply() error {
-	p.routed = nil
+	p.routed, p.laid = nil, nil // whatever others did to the host, look again
 	around, err := p.kernel.look(p.tunIndex)
 	if err != nil {
 		return fmt.Errorf("apply policy: %w", err)
@@ -60,7 +60,7 @@ func (p *Plane) insideAddress(v6 bool) netip.Addr {
 
 // applyMTU sets the MTU of the device to the smallest of all tunnels, or the
 // largest if one cuts outer packets, and that of each route to its own, and
-// writes the routes.
+// writes the routes that change.
 func (p *Plane) applyMTU() error {
 	p.routed = nil // until all of it is done
 	mtus := p.tunnelMTUs()
@@ -79,16 +79,24 @@ func (p *Plane) applyMTU() error {
 		p.tunMTU = mtu
 	}
 	routes := planRoutes(p.zones, p.around, func(z zone) int { return p.zoneMTU(z, mtus) })
-	if err := p.kernel.setRoutes(routes, p.cfg.Table, p.tunIndex); err != nil {
+	laid := p.laid
+	p.laid = nil
+	var err error
+	if laid == nil {
+		err = p.kernel.setRoutes(routes, p.cfg.Table, p.tunIndex)
+	} else {
+		err = p.kernel.changeRoutes(laid, routes, p.cfg.Table, p.tunIndex)
+	}
+	if err != nil {
 		return err
 	}
-	p.routed = mtus
+	p.routed, p.laid = mtus, routes
 	return nil
 }
 
 // refreshMTU follows a change of children. The caller holds mu. Most changes are
-// rekeys, after which every route is as it was: with many tunnels writing them
-// all for each child would take longer than negotiating it.
+// rekeys, after which every route is as it was, and a first child changes one: with
+// many tunnels writing all for each child would take longer than negotiating it.
 func (p *Plane) refreshMTU() error {
 	if p.policy == nil || p.closed || p.routed != nil && slices.Equal(p.routed, p.tunnelMTUs()) {
 		return nil
@@ -106,18 +114,34 @@ func (p *Plane) refreshMTU() error {
 // zoneMTU is the MTU of the route for a zone, from those of the tunnels.
 func (p *Plane) zoneMTU(z zone, mtus []int) int {
 	least := 0
-	for i, t := range p.policy.Tunnels {
-		if t.Selector.Remote.Overlaps(policy.NetOf(z.remote)) && t.Selector.Local.Overlaps(policy.NetOf(z.local)) {
-			m := mtus[i]
-			if z.remote.Addr().Is6() {
-				m = max(m, minimumMTU6)
-			}
-			if least == 0 || m < least {
-				least = m
-			}
+	for _, i := range p.within[z] {
+		m := mtus[i]
+		if z.remote.Addr().Is6() {
+			m = max(m, minimumMTU6)
+		}
+		if least == 0 || m < least {
+			least = m
 		}
 	}
 	return least
+}
+
+// tunnelsOf are, for each zone, the tunnels that may carry its packets, by their
+// index in the policy.
+func tunnelsOf(zones []zone, pol *policy.Policy) map[zone][]int {
+	out := make(map[zone][]int, len(zones))
+	for _, z := range zones {
+		if z.action != policy.Protect || out[z] != nil {
+			continue
+		}
+		remote, local := policy.NetOf(z.remote), policy.NetOf(z.local)
+		for i := range pol.Tunnels {
+			if s := &pol.Tunnels[i].Selector; s.Remote.Overlaps(remote) && s.Local.Overlaps(local) {
+				out[z] = append(out[z], i)
+			}
+		}
+	}
+	return out
 }
 
 // tunnelMTUs are the largest inner packets of the tunnels, in the order of the

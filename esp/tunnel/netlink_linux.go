@@ -166,57 +166,6 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// setRoutes makes our table what the plan says: first what is new, then away
-// with what is old.
-func (k *kernel) setRoutes(plan []route, table, tun int) error {
-	wanted := map[route]bool{}
-	for _, r := range plan {
-		wanted[route{dst: r.dst, kind: r.kind}] = true
-		if err := k.route.RouteReplace(netlinkRoute(r, table, tun)); err != nil {
-			return fmt.Errorf("set route to %s in table %d: %w", r.dst, table, err)
-		}
-	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		have, err := again(func() ([]netlink.Route, error) {
-			return k.route.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
-		})
-		if err != nil {
-			return fmt.Errorf("list routes of table %d: %w", table, err)
-		}
-		for _, r := range have {
-			p, _ := ours.PrefixOf(r.Dst)
-			if wanted[route{dst: p, kind: routeKind(r.Priority / 10)}] {
-				continue
-			}
-			if err := k.route.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("remove route to %s from table %d: %w", p, table, err)
-			}
-		}
-	}
-	return nil
-}
-
-func netlinkRoute(r route, table, tun int) *netlink.Route {
-	n := &netlink.Route{
-		Dst: ipNet(r.dst), Table: table, Priority: r.kind.metric(), Protocol: ours.RouteProtocol,
-		Type: unix.RTN_BLACKHOLE, Scope: unix.RT_SCOPE_UNIVERSE,
-	}
-	switch r.kind {
-	case throwRoute:
-		n.Type = unix.RTN_THROW
-	case tunRoute:
-		n.Type, n.LinkIndex, n.MTU = unix.RTN_UNICAST, tun, r.mtu
-		n.Scope = unix.RT_SCOPE_LINK
-		if r.dst.Addr().Is6() {
-			n.Scope = unix.RT_SCOPE_UNIVERSE
-		}
-		if r.src.IsValid() {
-			n.Src = r.src.AsSlice()
-		}
-	}
-	return n
-}
-
 // setRules makes the ip rules of our span what the plan says.
 func (k *kernel) setRules(plan []rule, table, first int) error {
 	wanted := map[string]bool{}

@@ -93,8 +93,10 @@ type Plane struct {
 	own4    netip.Addr
 	own6    netip.Addr
 	tunMTU  int
-	routed  []int // MTUs of the tunnels as the routes have them; nil: unknown
-	trouble error // of the last change of the host that we could not follow
+	within  map[zone][]int // which tunnels may carry the packets of a zone
+	laid    []route        // what our table holds; nil: unknown
+	routed  []int          // MTUs of the tunnels as the routes have them; nil: unknown
+	trouble error          // of the last change of the host that we could not follow
 }
 
 // New opens the TUN device and the sockets in the network namespace of the
@@ -313,6 +315,7 @@ func (p *Plane) SetPolicy(pol *policy.Policy) error {
 		return fmt.Errorf("set policy: %w", err)
 	}
 	p.policy, p.spd, p.zones, p.extra, p.tunnels = pol, spd, zones, extra, nil
+	p.within = tunnelsOf(zones, pol)
 	for _, t := range pol.Tunnels {
 		p.tunnels = append(p.tunnels, tunnelEntry{name: t.Name, waits: t.Start != policy.StartNone})
 	}

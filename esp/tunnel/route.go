@@ -31,6 +31,35 @@ type route struct {
 	mtu  int        // of tunRoute: 0 is that of the device
 }
 
+// routeKey is what the kernel tells routes of our table apart by.
+type routeKey struct {
+	dst  netip.Prefix
+	kind routeKind
+}
+
+func (r route) key() routeKey { return routeKey{r.dst, r.kind} }
+
+// routeChanges says how to come from one plan to another: what is to be written,
+// and what is to be removed then.
+func routeChanges(from, to []route) (set, gone []route) {
+	old := make(map[routeKey]route, len(from))
+	for _, r := range from {
+		old[r.key()] = r
+	}
+	for _, r := range to {
+		if was, known := old[r.key()]; !known || was != r {
+			set = append(set, r)
+		}
+		delete(old, r.key())
+	}
+	for _, r := range from {
+		if _, left := old[r.key()]; left {
+			gone = append(gone, r)
+		}
+	}
+	return set, gone
+}
+
 // planRoutes leads each protected remote prefix to the TUN, lays a blackhole
 // under it, and throws what a wide selector must not take. mtu gives the
 // effective MTU for a tunnel zone.
