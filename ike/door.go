@@ -107,7 +107,7 @@ func (d *Door) first(now uint32, remote netip.AddrPort, i wire.Cookie) bool {
 		return true
 	}
 	if d.seen == nil { // in quiet times nobody pays for this
-		d.seen = make([]uint32, seenPlaces)
+		d.seen = make([]uint32, seenSets*seenWays)
 		d.patient(now, remote, i)
 	}
 	return false
@@ -122,12 +122,14 @@ func (d *Door) third(now time.Time, from netip.Addr) bool {
 }
 
 const (
-	// seenPlaces, of 4 bytes each: of 100,000 first messages a second, four in five
-	// are still there after the two seconds until a peer repeats its own.
-	seenPlaces = 1 << 20
-	seenTick   = 125    // milliseconds
-	seenSoon   = 4      // ticks that repeating takes at least
-	seenLate   = 60 * 8 // ticks after which it counts as new
+	// seenSets times seenWays places of 4 bytes: of 100,000 first messages a second
+	// practically all are still there after the two seconds until a peer repeats its
+	// own, of 500,000 every other.
+	seenSets = 1 << 17
+	seenWays = 8
+	seenTick = 125    // milliseconds
+	seenSoon = 4      // ticks that repeating takes at least
+	seenLate = 60 * 8 // ticks after which it counts as new
 )
 
 // opening is what tells one peer's attempt from others.
@@ -138,17 +140,28 @@ type opening struct {
 }
 
 // patient notes a first message and reports whether it is one that came before,
-// some time ago. A place holds 16 bits of a hash and the moment of the first time.
+// some time ago. A place holds 16 bits of a hash and the moment of the first time; of a set the
+// oldest goes.
 func (d *Door) patient(now uint32, remote netip.AddrPort, i wire.Cookie) bool {
 	h := maphash.Comparable(d.seed, opening{remote.Addr().As16(), remote.Port(), i})
-	place := &d.seen[h%seenPlaces]
+	at := h % seenSets * seenWays
+	set := d.seen[at : at+seenWays]
 	tag, tick := uint16(h>>48), uint16(now/seenTick)
-	age := tick - uint16(*place)
-	if *place == 0 || uint16(*place>>16) != tag || age > seenLate {
-		*place = uint32(tag)<<16 | uint32(tick)
-		return false
+	oldest, most := 0, uint16(0)
+	for n, x := range set {
+		age := tick - uint16(x)
+		switch {
+		case x == 0:
+			age = 1<<16 - 1
+		case uint16(x>>16) == tag && age <= seenLate:
+			return age >= seenSoon
+		}
+		if age >= most {
+			oldest, most = n, age
+		}
 	}
-	return age >= seenSoon
+	set[oldest] = uint32(tag)<<16 | uint32(tick)
+	return false
 }
 
 // settle takes note of the addresses of configured peers.

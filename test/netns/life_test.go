@@ -174,6 +174,10 @@ func TestAChildGoesOnInAnotherPlaneWhereItStopped(t *testing.T) {
 	flows := two.flows()[:2]
 	carry(t, flows, 100_000)
 	before, _ := a.Usage(child.ID)
+	for last := (esp.Usage{}); before != last; before, _ = a.Usage(child.ID) { // connections may still be closing
+		last = before
+		time.Sleep(200 * time.Millisecond)
+	}
 	state, err := a.Remove(child.ID)
 	Check(t, err)
 	Check(t, a.Close())
