@@ -307,8 +307,11 @@ func (s *session) deletedSession(b []byte) {
 	}
 	s.e.tell(o.event(IKEDown, PeerDeleted, ""))
 	o.end()
-	if p := o.peer; p.entry.DropChildren && p.session() == nil {
-		p.dropChildren(PeerDeleted, func(*child) bool { return true })
+	if p := o.peer; p.session() == nil {
+		p.leftAt = s.e.now
+		if p.entry.DropChildren {
+			p.dropChildren(PeerDeleted, func(*child) bool { return true })
+		}
 	}
 	o.peer.missing()
 }

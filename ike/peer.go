@@ -15,6 +15,8 @@ import (
 const (
 	firstRetry = 2 * time.Second
 	lastRetry  = 60 * time.Second
+	// leaveTaken is how long after a peer took its leave it may be about to return.
+	leaveTaken = 20 * time.Second
 	// responderGrace lets the end that negotiated phase 1 go on with quick mode
 	// before the other starts one of its own for the same tunnel.
 	responderGrace = time.Second
@@ -41,7 +43,8 @@ type peer struct {
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
 	path     knownPath
-	search   search // for its dialect, with profile: auto
+	search   search    // for its dialect, with profile: auto
+	leftAt   time.Time // when it deleted our last session
 }
 
 // dial is one attempt to reach a peer: M1 and the sessions that answers to it
@@ -145,6 +148,9 @@ func (p *peer) begin(local, remote netip.Addr) {
 	m := wire.Message{
 		Header:   wire.Header{Initiator: d.cki, Version: d.version, Exchange: wire.MainMode},
 		Payloads: append([]wire.Payload{{Type: wire.TypeSA, Body: d.saI}}, vendorIDs(p.entry, dialect)...),
+	}
+	if !p.leftAt.IsZero() && e.now.Sub(p.leftAt) < leaveTaken {
+		d.resend.early = earlySends // perhaps it is starting again: do not miss the moment
 	}
 	p.search.show(&d.attempt, showsInM1)
 	e.tell(d.event(IKEStarted, "", policy.Learned(p.entry.Dialect, dialect)))

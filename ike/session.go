@@ -18,6 +18,8 @@ import (
 const (
 	firstResend  = 2 * time.Second // doubled after each try
 	maxSends     = 5
+	earlyResend  = time.Second // while a peer may be starting again
+	earlySends   = 10
 	answerGap    = 500 * time.Millisecond // least time between two answers to a duplicate
 	maxAnswers   = 5                      // answers to duplicates of one message
 	keepAnswer   = 60 * time.Second       // M6 and QM3 answer repeated M5 and QM2 so long
@@ -130,6 +132,7 @@ type answered struct {
 // resend repeats packets until it is stopped or gives up.
 type resend struct {
 	packets []Datagram
+	early   int // tries that come every second before the others do
 	sends   int
 	alarm   alarm
 }
@@ -185,7 +188,7 @@ func (e *Engine) repeat(r *resend, d Datagram, add bool, giveUp func()) {
 	r.packets = append(r.packets, d)
 	r.sends = 1
 	e.send(d)
-	e.clock.set(&r.alarm, e.now.Add(firstResend), func() { e.again(r, giveUp) })
+	e.clock.set(&r.alarm, e.now.Add(r.pause()), func() { e.again(r, giveUp) })
 }
 
 func (e *Engine) again(r *resend, giveUp func()) {
@@ -193,12 +196,25 @@ func (e *Engine) again(r *resend, giveUp func()) {
 		giveUp()
 		return
 	}
-	wait := firstResend << r.sends
+	if r.early > 0 {
+		r.early--
+		e.send(r.packets...)
+		e.clock.set(&r.alarm, e.now.Add(r.pause()), func() { e.again(r, giveUp) })
+		return
+	}
 	r.sends++
 	e.send(r.packets...)
 	e.tell(Event{Kind: Repeated, Reason: Timeout, Local: r.packets[0].Local, Remote: r.packets[0].Remote,
 		Detail: fmt.Sprintf("try %d of %d", r.sends, maxSends)})
-	e.clock.set(&r.alarm, e.now.Add(wait), func() { e.again(r, giveUp) })
+	e.clock.set(&r.alarm, e.now.Add(r.pause()), func() { e.again(r, giveUp) })
+}
+
+// pause is how long to wait before the next try.
+func (r *resend) pause() time.Duration {
+	if r.early > 0 {
+		return earlyResend
+	}
+	return firstResend << (r.sends - 1)
 }
 
 func (e *Engine) quiet(r *resend) {
