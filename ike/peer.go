@@ -39,6 +39,7 @@ type peer struct {
 	live     []*session
 	failures int
 	retry    alarm
+	alone    alarm // tunnels stand without a session; holds up nothing else
 	checking bool      // the question is whether a living session has the right addresses
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
@@ -245,6 +246,7 @@ func (p *peer) proven(s *session) {
 	e := p.e
 	p.failures = 0
 	e.clock.stop(&p.retry)
+	e.clock.stop(&p.alone)
 	p.live = slices.Insert(p.live, 0, s)
 	s.watch()
 	s.watchPath()

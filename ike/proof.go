@@ -248,15 +248,19 @@ func (p *peer) missing() {
 			t.ensure()
 		}
 	}
-	if p.keeps() && len(p.live) == 0 && !p.e.ending && !p.retry.pending() {
-		p.e.clock.set(&p.retry, p.e.now.Add(p.e.jitter(reunion)), p.reunite)
+	if p.keeps() && len(p.live) == 0 && !p.e.ending && !p.alone.pending() {
+		p.e.clock.set(&p.alone, p.e.now.Add(p.e.jitter(reunion)), p.reunite)
 	}
 }
 
 // reunite makes a session for tunnels that stand without one: nothing could be
 // renewed or deleted.
 func (p *peer) reunite() {
-	if p.keeps() && len(p.live) == 0 {
+	switch {
+	case !p.keeps() || len(p.live) > 0:
+	case p.retry.pending(): // an attempt failed: after the next, or in its place
+		p.e.clock.set(&p.alone, p.retry.at.Add(time.Millisecond), p.reunite)
+	default:
 		p.connect()
 	}
 }

@@ -138,6 +138,7 @@ func (e *Engine) endAll() {
 	}
 	for _, p := range e.peers {
 		e.clock.stop(&p.retry)
+		e.clock.stop(&p.alone)
 		p.asked = 0
 		if p.dial != nil {
 			p.dial.close()
@@ -218,6 +219,7 @@ func (e *Engine) reload(cfg Config) {
 			continue
 		}
 		e.clock.stop(&p.retry)
+		e.clock.stop(&p.alone)
 		p.asked = 0
 		if p.dial != nil {
 			p.dial.close()
