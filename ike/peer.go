@@ -39,7 +39,7 @@ type peer struct {
 	live     []*session
 	failures int
 	retry    alarm
-	alone    alarm // tunnels stand without a session; holds up nothing else
+	alone    alarm     // tunnels stand without a session; holds up nothing else
 	checking bool      // the question is whether a living session has the right addresses
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
