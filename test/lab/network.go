@@ -62,7 +62,9 @@ func (l *Lab) send(g *Gateway, d ike.Datagram) {
 	if !p.Source.Addr().IsValid() || p.Source.Addr().IsUnspecified() {
 		p.Source = netip.AddrPortFrom(g.Addr, d.Local.Port())
 	}
-	l.seen.label(&p, l.keyholders())
+	if !l.Story.Off || l.Hook != nil { // nobody else reads labels
+		l.seen.label(&p, l.keyholders())
+	}
 	l.carry(g, p)
 }
 
