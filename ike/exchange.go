@@ -27,7 +27,7 @@ func (s *session) open(keys keying, iv [16]byte, d Datagram, h wire.Header) (pro
 	if err != nil {
 		return protected{}, err
 	}
-	ps, used, err := wire.ParseBody(h.Next, plain)
+	ps, used, err := wire.ParseBody(h.Next, plain, keys.Padding())
 	if err != nil {
 		return protected{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"yumen/ike/gm"
+	"yumen/ike/wire"
 	"yumen/policy"
 	"yumen/policy/secret"
 )
@@ -15,6 +16,8 @@ type keying interface {
 	// Encrypt encrypts whole blocks into a new slice; Decrypt is its reverse.
 	Encrypt(iv [16]byte, plain []byte) []byte
 	Decrypt(iv [16]byte, ciphertext []byte) ([]byte, error)
+	// Padding is the most that may follow the last payload, in bytes.
+	Padding() int
 	// PhaseTwoIV is the IV of the first message of an exchange.
 	PhaseTwoIV(last [16]byte, msgID uint32) [16]byte
 	// Protected is HASH(1) of an informational message.
@@ -31,6 +34,8 @@ type keying interface {
 
 // gmKeying is the keying of GB/T 36968.
 type gmKeying struct{ gm.Keys }
+
+func (k gmKeying) Padding() int { return wire.Padding }
 
 func (k gmKeying) Encrypt(iv [16]byte, plain []byte) []byte {
 	return gm.EncryptCBC(k.CipherKey(), iv[:], plain)

@@ -106,7 +106,7 @@ func (s *session) fresh(c *claim, d Datagram, h wire.Header) bool {
 		return false
 	}
 	defer clear(plain)
-	ps, _, err := wire.ParseBody(h.Next, plain)
+	ps, _, err := wire.ParseBody(h.Next, plain, wire.Padding)
 	if err != nil {
 		return false
 	}

@@ -274,7 +274,7 @@ func (k *keyShare) proven(d Datagram, h wire.Header) (name string, reason Reason
 		return "", BadHash, err
 	}
 	defer clear(plain)
-	ps, _, err := wire.ParseBody(h.Next, plain)
+	ps, _, err := wire.ParseBody(h.Next, plain, k.keys.Padding())
 	if err != nil {
 		return "", BadHash, fmt.Errorf("%s (%w)", differ, err)
 	}

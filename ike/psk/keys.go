@@ -111,6 +111,10 @@ func (k Keys) cipherKey() []byte {
 	return b[:min(len(b), gm.KeyLen)]
 }
 
+// Padding is the most that may follow the last payload, in bytes: strongSwan adds
+// a whole block to what is aligned already.
+func (k Keys) Padding() int { return 16 }
+
 // Encrypt encrypts whole blocks by CBC into a new slice; nil for anything else.
 func (k Keys) Encrypt(iv [16]byte, plain []byte) []byte {
 	if k.suite == policy.SM4SM3 {

@@ -60,7 +60,7 @@ func plainMessage(t testing.TB, name string, exchange ExchangeType, id uint32) M
 	m.Exchange, m.MessageID, m.Flags, m.Next = exchange, id, FlagEncrypted, TypeHash
 	m.Length = uint32(HeaderLen + len(plain))
 	var err error
-	if m.Payloads, _, err = ParseBody(TypeHash, plain); err != nil {
+	if m.Payloads, _, err = ParseBody(TypeHash, plain, Padding); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return m

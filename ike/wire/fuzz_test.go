@@ -27,11 +27,11 @@ func FuzzParse(f *testing.F) {
 
 func FuzzParseBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, first byte, b []byte) {
-		ps, used, err := ParseBody(PayloadType(first), b)
+		ps, used, err := ParseBody(PayloadType(first), b, Padding)
 		if err != nil {
 			return
 		}
-		if used > len(b) || len(b)-used > 255 {
+		if used > len(b) || len(b)-used > Padding {
 			t.Fatalf("%d of %d bytes used", used, len(b))
 		}
 		if got := AppendPayloads(nil, ps); !bytes.Equal(got, b[:used]) {

@@ -10,9 +10,12 @@ import (
 // Vendor IDs stays far below it.
 const maxPayloads = 64
 
-// maxPadding is the most that may follow the last payload of a decrypted body, in
-// bytes.
-const maxPadding = 255
+// The most bytes that may follow the last payload of a decrypted body. No hash
+// covers them: whoever could add a block would change the IV that follows.
+const (
+	Padding      = 15 // fills the last block
+	PaddingBlock = 16 // of peers that add a whole block to what is aligned already
+)
 
 var errNoPayload = errors.New("next payload: 0, a message carries at least one payload")
 
@@ -73,16 +76,15 @@ func Parse(b []byte) (Message, error) {
 // ParseBody reads the decrypted body of a message whose header names first. Used
 // counts the bytes up to the end of the last payload: hashes cover those. What
 // follows is padding of any value, since RFC 2409 appendix B leaves that open, and
-// of up to 255 bytes: some peers add a whole block to what is aligned already. The
-// payloads alias plain.
-func ParseBody(first PayloadType, plain []byte) (ps []Payload, used int, err error) {
+// at most padding bytes. The payloads alias plain.
+func ParseBody(first PayloadType, plain []byte, padding int) (ps []Payload, used int, err error) {
 	r := reader{b: plain}
 	ps, err = r.payloads(first)
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(r.b) > maxPadding {
-		return nil, 0, fmt.Errorf("padding: %d bytes after the last payload, at most %d", len(r.b), maxPadding)
+	if len(r.b) > padding {
+		return nil, 0, fmt.Errorf("padding: %d bytes after the last payload, at most %d", len(r.b), padding)
 	}
 	return ps, len(plain) - len(r.b), nil
 }

@@ -78,7 +78,7 @@ func TestDecryptedBodiesOfTheExample(t *testing.T) {
 		"farewell": {[]PayloadType{TypeHash, TypeDelete}, 64},
 	} {
 		plain := message(t, name+" plain")
-		ps, used, err := ParseBody(TypeHash, plain)
+		ps, used, err := ParseBody(TypeHash, plain, Padding)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -116,12 +116,12 @@ func TestEachStrictPrefixOfABodyIsRefused(t *testing.T) {
 		if !bytes.HasSuffix([]byte(name), []byte("plain")) {
 			continue
 		}
-		_, used, err := ParseBody(TypeHash, plain)
+		_, used, err := ParseBody(TypeHash, plain, Padding)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for n := range used {
-			if _, _, err := ParseBody(TypeHash, plain[:n]); err == nil {
+			if _, _, err := ParseBody(TypeHash, plain[:n], Padding); err == nil {
 				t.Errorf("%s: the first %d of %d bytes are accepted", name, n, used)
 			}
 		}
@@ -146,27 +146,28 @@ func TestDuplicatedMessageIsRefused(t *testing.T) {
 
 func TestPaddingOfABodyHasAnyValueAndABound(t *testing.T) {
 	plain := message(t, "QM1 plain")
-	_, used, err := ParseBody(TypeHash, plain)
+	_, used, err := ParseBody(TypeHash, plain, Padding)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []int{0, 1, 15, 16, 17, 255} {
-		for _, fill := range []byte{0, 1, 0xff} {
-			padded := append(plain[:used:used], bytes.Repeat([]byte{fill}, n)...)
-			ps, got, err := ParseBody(TypeHash, padded)
-			if err != nil || got != used || len(ps) != 5 {
-				t.Errorf("%d bytes %#x: %d payloads, %d bytes used, %v", n, fill, len(ps), got, err)
+	for _, most := range []int{Padding, PaddingBlock} {
+		for n := range most + 1 {
+			for _, fill := range []byte{0, 1, 0xff} {
+				padded := append(plain[:used:used], bytes.Repeat([]byte{fill}, n)...)
+				ps, got, err := ParseBody(TypeHash, padded, most)
+				if err != nil || got != used || len(ps) != 5 {
+					t.Errorf("%d bytes of %#x: %d payloads in %d bytes, %v", n, fill, len(ps), got, err)
+				}
+			}
+		}
+		for _, n := range []int{most + 1, most + 16, 160} {
+			if _, _, err := ParseBody(TypeHash, append(plain[:used:used], make([]byte, n)...), most); err == nil {
+				t.Errorf("%d bytes of padding are accepted, at most %d should be", n, most)
 			}
 		}
 	}
-	for _, n := range []int{256, 272} {
-		_, _, err := ParseBody(TypeHash, append(plain[:used:used], make([]byte, n)...))
-		if err == nil {
-			t.Errorf("%d bytes of padding are accepted", n)
-		}
-	}
-	_, _, err = ParseBody(TypeHash, append(plain[:used:used], make([]byte, 256)...))
-	refused(t, "much padding", err, "padding: 256 bytes after the last payload, at most 255")
+	_, _, err = ParseBody(TypeHash, append(plain[:used:used], make([]byte, 16)...), Padding)
+	refused(t, "a whole block", err, "padding: 16 bytes after the last payload, at most 15")
 }
 
 func TestMalformedHeadersAreRefused(t *testing.T) {
@@ -244,7 +245,7 @@ func TestMalformedPayloadChainsAreRefused(t *testing.T) {
 		{"third of three", TypeSK, "0a000005aa 05000004 00000009bbcc", "payload 3 (ID): body: 5 bytes wanted, 2 left"},
 	} {
 		body := unhex(t, c.body)
-		ps, used, err := ParseBody(c.first, body)
+		ps, used, err := ParseBody(c.first, body, Padding)
 		refused(t, c.what, err, c.want)
 		if ps != nil || used != 0 {
 			t.Errorf("%s: a refused body has %d payloads and %d bytes used", c.what, len(ps), used)
@@ -268,12 +269,12 @@ func TestNumberOfPayloadsIsBounded(t *testing.T) {
 	for i := range ps {
 		ps[i].Type = TypeVendorID
 	}
-	got, _, err := ParseBody(TypeVendorID, AppendPayloads(nil, ps))
+	got, _, err := ParseBody(TypeVendorID, AppendPayloads(nil, ps), Padding)
 	if err != nil || len(got) != maxPayloads {
 		t.Errorf("%d payloads: %v", maxPayloads, err)
 	}
 	ps = append(ps, Payload{Type: TypeVendorID})
-	_, _, err = ParseBody(TypeVendorID, AppendPayloads(nil, ps))
+	_, _, err = ParseBody(TypeVendorID, AppendPayloads(nil, ps), Padding)
 	refused(t, "one more", err, "more than 64 payloads")
 }
 
@@ -349,7 +350,7 @@ func TestMessagesMadeAtRandomComeBack(t *testing.T) {
 		if !reflect.DeepEqual(got, m) {
 			t.Fatalf("\n got %+v\nwant %+v", got, m)
 		}
-		ps, used, err := ParseBody(m.Next, append(b[HeaderLen:], some(r, 0, 15)...))
+		ps, used, err := ParseBody(m.Next, append(b[HeaderLen:], some(r, 0, 15)...), Padding)
 		if err != nil || used != len(b)-HeaderLen || !reflect.DeepEqual(ps, m.Payloads) {
 			t.Fatalf("as a body: %v", err)
 		}

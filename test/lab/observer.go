@@ -149,7 +149,7 @@ func (w *watched) open(h wire.Header, iv [16]byte, body []byte) []wire.Payload {
 	if err != nil {
 		return nil
 	}
-	ps, _, err := wire.ParseBody(h.Next, plain)
+	ps, _, err := wire.ParseBody(h.Next, plain, wire.PaddingBlock)
 	if err != nil {
 		return nil
 	}

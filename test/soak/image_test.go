@@ -147,7 +147,7 @@ func sessionKeys(t *testing.T, found secrets, nonces [2][]gm.Fields, fifth *hear
 			if err != nil {
 				continue
 			}
-			if ps, _, err := wire.ParseBody(fifth.Next, plain); err == nil && ps[0].Type == wire.TypeHash && len(ps[0].Body) == 32 {
+			if ps, _, err := wire.ParseBody(fifth.Next, plain, wire.Padding); err == nil && ps[0].Type == wire.TypeHash && len(ps[0].Body) == 32 {
 				found.add("Ni", i.Nonce)
 				found.add("Nr", r.Nonce)
 				return keys
@@ -181,7 +181,7 @@ func keymats(t *testing.T, found secrets, list []heard, keys gm.Keys, last [16]b
 		}
 		plain, err := gm.DecryptCBC(keys.CipherKey(), x.iv[:], h.data[wire.HeaderLen:])
 		need(t, err)
-		ps, _, err := wire.ParseBody(h.Next, plain)
+		ps, _, err := wire.ParseBody(h.Next, plain, wire.Padding)
 		need(t, err)
 		x.iv = gm.LastBlock(h.data[wire.HeaderLen:])
 		for _, p := range ps {

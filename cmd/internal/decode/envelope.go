@@ -122,7 +122,7 @@ func (s *session) decrypt(m *Message, h wire.Header, cipher []byte, iv [16]byte)
 	if err != nil {
 		return nil, nil, err
 	}
-	ps, used, err := wire.ParseBody(h.Next, plain)
+	ps, used, err := wire.ParseBody(h.Next, plain, wire.PaddingBlock)
 	if err != nil {
 		return nil, plain, err
 	}

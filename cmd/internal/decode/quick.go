@@ -172,7 +172,7 @@ func (s *session) orphan(h wire.Header, plain []byte) bool {
 	if len(plain) == 48 && len(bytes.Trim(plain[hash:], "\x00")) == 0 {
 		return true // QM3: the hash and zeros
 	}
-	ps, used, err := wire.ParseBody(wire.TypeSA, plain[hash:])
+	ps, used, err := wire.ParseBody(wire.TypeSA, plain[hash:], wire.Padding)
 	if err != nil {
 		return false
 	}
