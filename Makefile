@@ -69,11 +69,12 @@ netns: build
 interop: build
 	$(call twice,$(GO) test -timeout 10m -count 1 ./test/interop/...)
 
-## make vm       the kernel data plane on a real kernel in a virtual machine (root)
+## make vm       the kernel data plane on a real kernel in a virtual machine (root), AVX too
 vm: build
 	@mkdir -p $(BUILD)
 	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
 	@$(call twice,test/vm/vm.sh $(BUILD)/vm.test)
+	@$(call twice,AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run AVX)
 
 ## make vm-avx   the same ESP by the kernel's AVX drivers, once for correctness
 vm-avx:

@@ -299,6 +299,40 @@ func TestStatusReadsEngineAndPlane(t *testing.T) {
 	})
 }
 
+// What stays is not touched, the rest is stopped, and Run ends without a Stop of all.
+func TestLeaveStopsOnlyWhatDoesNotStay(t *testing.T) {
+	for _, c := range []struct {
+		stay string
+		want []string
+	}{
+		{"a", []string{"Adopt", "Tick", "Stop"}},
+		{"none", []string{"Adopt", "Tick", "Stop", "Stop", "Stop"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := start(nil, func(cfg *Config) {
+				cfg.Adopted = []ike.Adopted{{Child: esp.Child{ID: 4, Tunnel: "a"}}}
+			})
+			w.engine.status.Tunnels = []ike.TunnelStatus{{Name: "a"}, {Name: "b"}}
+			s, err := w.server.Leave(t.Context(), func(x ike.TunnelStatus) bool { return x.Name == c.stay })
+			if err != nil || len(s.Tunnels) != 2 {
+				t.Errorf("%+v, %v", s, err)
+			}
+			if err := <-w.ended; err != nil {
+				t.Error(err)
+			}
+			equal(t, kinds(w.engine.inputs), c.want...)
+			if stop, ok := w.engine.inputs[2].(ike.Stop); c.stay == "a" && (!ok || stop.Tunnel != "b") {
+				t.Errorf("stopped %+v", stop)
+			}
+			if _, err := w.server.Leave(t.Context(), func(ike.TunnelStatus) bool { return true }); !errors.Is(err, ErrStopped) {
+				t.Errorf("left twice: %v", err)
+			}
+			w.cancel()
+			w.pipe.close()
+		})
+	}
+}
+
 func TestAServerWithoutItsPartsIsRefused(t *testing.T) {
 	d := &diary{}
 	whole := Config{Engine: &script{}, Plane: &plane{}, Wires: []Bound{{Wire: newPipe(d)}}, Keys: hand{}, Policy: &policy.Policy{}}

@@ -2,7 +2,8 @@
 # run.sh - run one command as root under a kernel that has XFRM, ESP, SM3 and SM4.
 #
 # It boots Debian's own kernel (linux-image-amd64) in QEMU, with the modules that Debian leaves
-# out (SM3 and SM4, generic and AVX) compiled from the very same kernel source package.  The
+# out (SM3 and SM4, generic and AVX) compiled from the very same kernel source package by the
+# recipe of yumen-sm-dkms (configs/dkms/build-modules).  The
 # guest's root is this machine's root, read-only through 9p, under an overlay in the guest's
 # memory: every file is visible, nothing the command writes outlives it, except in the folders
 # named by -w.  The guest has no network card; namespaces, veth, tun and xfrm are all inside it.
@@ -63,6 +64,10 @@ $prepare_only || [ $# -gt 0 ] || { usage >&2; exit 125; }
 [ "$(id -u)" = 0 ] || die 'must run as root'
 [ "$(uname -m)" = x86_64 ] || die 'only for x86_64'
 [ -n "$cpus" ] || { cpus=$(nproc); [ "$cpus" -le 4 ] || cpus=4; }
+# What lies in the cache follows from its form and from the recipe of the modules, so each
+# pair has a folder of its own: trees of different ages do not replace each other's.
+recipe=$(dirname -- "$(realpath -- "$0")")/../../configs/dkms/build-modules
+cache=$cache/2-$(sha256sum <"$recipe" | cut -c 1-12)
 mkdir -p "$cache"
 cache=$(realpath -e -- "$cache")
 
@@ -103,9 +108,6 @@ download() { # download FOLDER PACKAGE=VERSION
 
 # ---------------------------------------------------------------- kernel, modules, initramfs
 
-# Bump when what lies in the cache changes in form.
-cache_form=1
-
 # What the guest's modules are chosen from; the rest of Debian's 300 MB is not kept.
 module_folders='arch crypto lib net fs/9p fs/fscache fs/netfs fs/overlayfs fs/fuse
 	drivers/virtio drivers/char/virtio_console.ko drivers/char/hw_random drivers/net/*.ko
@@ -113,27 +115,14 @@ module_folders='arch crypto lib net fs/9p fs/fscache fs/netfs fs/overlayfs fs/fu
 # What the initramfs itself loads.
 early_modules='virtio_pci virtio_console 9pnet_virtio 9p overlay'
 
+# By the recipe of yumen-sm-dkms, from the source package of the kernel's very version.
 build_sm_modules() { # build_sm_modules RELEASE VERSION WORKFOLDER: leaves *.ko in WORKFOLDER/sm
-	local release=$1 version=$2 work=$3 source tree
+	local release=$1 version=$2 work=$3
 	download "$work" "linux-source-6.1=$version"
 	dpkg-deb --fsys-tarfile "$work"/linux-source-6.1_*.deb |
 		tar -C "$work" -xf - --wildcards '*/linux-source-6.1.tar.xz'
-	source=$work/usr/src/linux-source-6.1.tar.xz
-	tree=linux-source-6.1
-	mkdir -p "$work/sm"
-	# The AVX glue includes sm4-avx.h from its own folder, so one flat folder will do.
-	xz -dc -T0 "$source" | tar -C "$work/sm" -xf - --strip-components=2 --wildcards \
-		--no-wildcards-match-slash --transform='s,.*/,x/x/,' \
-		"$tree/crypto/sm[34].c" "$tree/crypto/sm[34]_generic.c" \
-		"$tree/arch/x86/crypto/sm[34]*"
-	cat >"$work/sm/Kbuild" <<-'END'
-		obj-m := sm3.o sm3_generic.o sm4.o sm4_generic.o
-		obj-m += sm3-avx-x86_64.o sm4-aesni-avx-x86_64.o sm4-aesni-avx2-x86_64.o
-		sm3-avx-x86_64-y := sm3-avx-asm_64.o sm3_avx_glue.o
-		sm4-aesni-avx-x86_64-y := sm4-aesni-avx-asm_64.o sm4_aesni_avx_glue.o
-		sm4-aesni-avx2-x86_64-y := sm4-aesni-avx2-asm_64.o sm4_aesni_avx2_glue.o
-	END
-	make -s -j"$(nproc)" -C "/lib/modules/$release/build" M="$work/sm" modules \
+	YUMEN_LINUX_SOURCE=$work/usr/src/linux-source-6.1.tar.xz \
+		"$recipe" "$release" "/lib/modules/$release/build" "$work/sm" \
 		>"$work/make.log" 2>&1 || { cat "$work/make.log" >&2; die 'cannot build SM3 and SM4'; }
 	strip --strip-debug "$work"/sm/*.ko
 }
@@ -237,7 +226,7 @@ prepare() {
 	need modprobe kmod
 	need ip iproute2
 	need strip binutils
-	[ -f "$cache/ready" ] && [ "$(sed -n 1p "$cache/ready")" = "$cache_form" ] && return
+	[ -f "$cache/ready" ] && return
 	need xz xz-utils
 	need make make
 	need gcc gcc libc6-dev
@@ -286,7 +275,7 @@ prepare() {
 	mv "$out" "$cache/kernel"
 	rm -rf "$work" "$cache/kvm"
 	work=''
-	printf '%s\n' "$cache_form" "$release" "$version" >"$cache/ready"
+	printf '%s\n' "$release" "$version" >"$cache/ready"
 }
 
 # ---------------------------------------------------------------- KVM or not
@@ -303,7 +292,7 @@ kvm_works() {
 	"$boot yes") return 0 ;;
 	"$boot no") return 1 ;;
 	esac
-	if YUMEN_VM_ACCEL=kvm "$BASH" "$0" -c "$cache" -a kvm -t 20 -C / true 2>/dev/null; then
+	if YUMEN_VM_ACCEL=kvm "$BASH" "$0" -c "${cache%/*}" -a kvm -t 20 -C / true 2>/dev/null; then
 		echo "$boot yes" >"$cache/kvm"
 	else
 		echo "$boot no" >"$cache/kvm"
@@ -334,7 +323,7 @@ fi
 
 run=$(mktemp -d "${TMPDIR:-/tmp}/yumen-vm.XXXXXX")
 mkdir "$run/control"
-release=$(sed -n 2p "$cache/ready")
+release=$(sed -n 1p "$cache/ready")
 echo "$cache/kernel/modules/$release" >"$run/control/modules"
 : >"$run/control/writable"
 {
