@@ -83,3 +83,17 @@ func TestSuitesOfThePlainProfileAreRefusedForPeersOfTheStandard(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestSampleOfThePlainProfileLoads(t *testing.T) {
+	p, err := policy.Load("../configs/rfc2409-psk/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := policy.PreShared{Used: true, File: "strongswan.psk", LocalID: "192.0.2.2", RemoteID: "198.51.100.2"}
+	if p.Peers[0].PreShared != want || p.Tunnels[0].Suites[0] != policy.AESCBCHMACSHA256 {
+		t.Errorf("%+v, %v", p.Peers[0].PreShared, p.Tunnels[0].Suites)
+	}
+	if _, err := policy.Compile(p); err != nil {
+		t.Error(err)
+	}
+}
