@@ -105,7 +105,8 @@ golden:
 
 ## make bench    benchmarks of the data plane and of negotiation
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./esp/... ./policy/... ./test/lab/...
+	$(GO) test -run '^$$' -bench . -skip Ratios -benchmem ./esp/... ./policy/... ./test/lab/...
+	$(GO) test -run '^$$' -bench Ratios -benchtime 1x ./esp ./esp/internal/lanes
 	$(GO) test -run '^$$' -bench Flood -benchtime 1x -count 1 ./test/soak
 
 clean:

@@ -23,9 +23,11 @@ type GCM struct {
 	soft    cipher.AEAD  // Generic only
 	powers  [16][16]byte // of the hash key, from the 16th to the first
 	counter [BlockSize]byte
-	first   [BlockSize]byte // encrypted counter 1, which covers the tag
-	acc     [16]byte
-	last    [16]byte
+	// stream is the encrypted counter 1, which covers the tag, and what the first
+	// blocks of the message are added to: one run of a kernel gives both.
+	stream [24 * BlockSize]byte
+	acc    [16]byte
+	last   [16]byte
 }
 
 // NewGCM makes an SM4-GCM of a key of 16 bytes for a path, which must be one of
@@ -77,9 +79,10 @@ func (g *GCM) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	}
 	n := len(plaintext)
 	all, out := grow(dst, n+TagSize)
-	g.start(nonce)
-	g.key.Counter(out[:n], plaintext, &g.counter)
+	g.start(nonce, n)
+	g.crypt(out[:n], plaintext)
 	g.tag(out[n:], out[:n], additional)
+	clear(g.stream[:])
 	return all
 }
 
@@ -92,26 +95,33 @@ func (g *GCM) Open(dst, nonce, ciphertext, additional []byte) ([]byte, error) {
 	if n < 0 {
 		return nil, errOpen
 	}
-	g.start(nonce)
+	g.start(nonce, n)
+	defer clear(g.stream[:])
 	var tag [TagSize]byte
 	g.tag(tag[:], ciphertext[:n], additional)
 	if subtle.ConstantTimeCompare(tag[:], ciphertext[n:]) != 1 {
 		return nil, errOpen
 	}
 	all, out := grow(dst, n)
-	g.key.Counter(out, ciphertext[:n], &g.counter)
+	g.crypt(out, ciphertext[:n])
 	return all, nil
 }
 
-// start encrypts the first counter and goes on to the second.
-func (g *GCM) start(nonce []byte) {
+// start makes the beginning of the stream for a message of n bytes.
+func (g *GCM) start(nonce []byte, n int) {
 	if len(nonce) != NonceSize {
 		panic("lanes: SM4-GCM takes a nonce of 12 bytes")
 	}
 	copy(g.counter[:], nonce)
 	binary.BigEndian.PutUint32(g.counter[12:], 1)
-	clear(g.first[:])
-	g.key.Counter(g.first[:], g.first[:], &g.counter)
+	counter(g.key.path, n > 7*BlockSize, &g.key.enc, &g.stream[0], &g.stream[0], &g.counter, 1)
+}
+
+// crypt adds the stream to src, from counter 2. Where the message goes beyond the
+// beginning of the stream the counter stands behind that.
+func (g *GCM) crypt(dst, src []byte) {
+	n := subtle.XORBytes(dst, src, g.stream[BlockSize:])
+	g.key.Counter(dst[n:], src[n:], &g.counter)
 }
 
 // tag writes the tag of a ciphertext.
@@ -123,7 +133,7 @@ func (g *GCM) tag(tag, ciphertext, additional []byte) {
 	binary.BigEndian.PutUint64(g.last[8:], uint64(len(ciphertext))*8)
 	ghash(g.key.path, &g.powers, &g.acc, &g.last[0], 1)
 	for i := range tag[:TagSize] {
-		tag[i] = g.acc[15-i] ^ g.first[i]
+		tag[i] = g.acc[15-i] ^ g.stream[i]
 	}
 }
 
@@ -146,7 +156,7 @@ func (g *GCM) Wipe() {
 		g.key.Wipe()
 	}
 	clear(g.powers[:])
-	clear(g.first[:])
+	clear(g.stream[:])
 	clear(g.acc[:])
 	*g = GCM{}
 }

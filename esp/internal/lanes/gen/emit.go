@@ -12,11 +12,13 @@ type emitter struct {
 	names  []string
 	consts map[string][]byte
 	labels int
+	pool   []byte // constants that are reached from a register in its middle
+	place  map[string]int
 	stubs  *bytes.Buffer
 }
 
 func newEmitter(stubs *bytes.Buffer, what string) *emitter {
-	e := &emitter{consts: map[string][]byte{}, stubs: stubs}
+	e := &emitter{consts: map[string][]byte{}, place: map[string]int{}, stubs: stubs}
 	fmt.Fprintf(&e.text, "%s\n// %s\n\n#include \"textflag.h\"\n", banner, what)
 	return e
 }
@@ -68,7 +70,25 @@ func (e *emitter) twice(name string, half []byte) string {
 	return e.constant(name, append(append([]byte(nil), half...), half...))
 }
 
+// poolReach is what one byte of displacement reaches on either side of R11.
+const poolReach = 128
+
+// pooled puts a constant in the pool and returns its operand.
+func (e *emitter) pooled(name string, value []byte) string {
+	at, known := e.place[name]
+	if !known {
+		at = len(e.pool)
+		e.place[name], e.pool = at, append(e.pool, value...)
+	}
+	return mem(at-poolReach, "R11")
+}
+
+func (e *emitter) poolMiddle() string { return fmt.Sprintf("pool<>+%d(SB)", poolReach) }
+
 func (e *emitter) bytes() []byte {
+	if len(e.pool) > 0 {
+		e.constant("pool", e.pool)
+	}
 	for _, name := range e.names {
 		v := e.consts[name]
 		e.text.WriteByte('\n')

@@ -35,7 +35,7 @@ func generate() map[string][]byte {
 	files := map[string][]byte{"schedule_gen.go": schedule()}
 	for f, name := range flavours {
 		e := newEmitter(&stubs, "SM4 over eight blocks in each group of registers.")
-		s := sm4{emitter: e, algebra: newAlgebra(), flavour: flavour(f)}
+		s := newSM4(e, flavour(f))
 		for _, k := range []struct {
 			name   string
 			mode   mode

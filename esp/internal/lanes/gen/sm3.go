@@ -168,9 +168,9 @@ func (s *sm3) round(i int, expand, late bool) {
 	s.op("VPADDD", t4, h, h)
 	s.op("VPADDD", t5, d, d)
 	s.op("VPBROADCASTD", mem(4*i, "R9"), t1)
-	s.op("VPADDD", e, t1, t1)
 	s.rotl(12, a, t0, t2)
 	s.op("VPADDD", t0, t1, t1)
+	s.op("VPADDD", e, t1, t1) // last: it is the word that was ready last
 	s.rotl(7, t1, t1, t2)
 	s.op("VPXOR", t1, t0, t0) // t1 is SS1, t0 SS2
 	s.booleans(late, [6]reg{a, b, c, e, f, g})
@@ -178,9 +178,9 @@ func (s *sm3) round(i int, expand, late bool) {
 	s.op("VPADDD", t3, h, h)
 	s.op("VPADDD", t0, d, d)
 	s.op("VPADDD", t1, h, h)
+	s.permute(9, h, t0, t1)
 	s.rotl(9, b, b, t2)
 	s.rotl(19, f, f, t3)
-	s.permute(9, h, t0, t1)
 }
 
 // booleans leaves FF in t2 and GG in t3.

@@ -46,6 +46,30 @@ func state(g, w int) reg { return reg(4*g + w) }
 
 func (s *sm4) words(g int) [4]reg { return [4]reg{state(g, 0), state(g, 1), state(g, 2), state(g, 3)} }
 
+// newSM4 opens the file of a flavour. What the rounds need comes first in the pool,
+// within reach of one byte of displacement: with longer instructions the processor
+// runs out of decoded ones before it runs out of arithmetic.
+func newSM4(e *emitter, f flavour) *sm4 {
+	s := &sm4{emitter: e, algebra: newAlgebra(), flavour: f, groups: 1}
+	before := e.text.Len()
+	if f == gfni {
+		s.substituteGFNI(0, 0)
+	} else {
+		s.rotation(0)
+		s.substituteAES(0, 0)
+	}
+	e.text.Truncate(before)
+	return s
+}
+
+// both is a constant of 16 bytes for both halves of a register; half is loaded to
+// both by its instruction.
+func (s *sm4) both(name string, v []byte) string {
+	return s.pooled(name, append(append([]byte(nil), v...), v...))
+}
+
+func (s *sm4) half(name string, v []byte) string { return s.pooled(name+"Half", v) }
+
 func (s *sm4) function(name string) {
 	switch s.mode {
 	case cbcEncrypt:
@@ -61,6 +85,7 @@ func (s *sm4) cbcEncrypt(name string) {
 	s.emitter.function(name, "s *cbcLanes, blocks int", 0, 16,
 		fmt.Sprintf("encrypts blocks of each of the first %d lanes in place.", 8*s.groups))
 	s.op("MOVQ", "s+0(FP)", "DI")
+	s.op("LEAQ", s.poolMiddle(), "R11")
 	s.op("MOVQ", "blocks+8(FP)", "CX")
 	s.op("XORQ", "R8", "R8")
 	s.loop("CX", func() {
@@ -103,6 +128,7 @@ func (s *sm4) cbcDecrypt(name string) {
 	s.emitter.function(name, "rk *[32]uint32, dst, src *byte, chunks int", 0, 32,
 		fmt.Sprintf("decrypts chunks of %d blocks; src points behind its IV.", 8*s.groups))
 	s.op("MOVQ", "rk+0(FP)", "DI")
+	s.op("LEAQ", s.poolMiddle(), "R11")
 	s.op("MOVQ", "dst+8(FP)", "BX")
 	s.op("MOVQ", "src+16(FP)", "AX")
 	s.op("MOVQ", "chunks+24(FP)", "CX")
@@ -133,6 +159,7 @@ func (s *sm4) counter(name string) {
 	s.emitter.function(name, "rk *[32]uint32, dst, src *byte, iv *[16]byte, chunks int", 128, 40,
 		fmt.Sprintf("encrypts chunks of %d blocks; the last four bytes of iv count (SP 800-38D inc32), in iv too.", 8*s.groups))
 	s.op("MOVQ", "rk+0(FP)", "DI")
+	s.op("LEAQ", s.poolMiddle(), "R11")
 	s.op("MOVQ", "dst+8(FP)", "BX")
 	s.op("MOVQ", "src+16(FP)", "AX")
 	s.op("MOVQ", "iv+24(FP)", "SI")
@@ -144,7 +171,7 @@ func (s *sm4) counter(name string) {
 		s.into(reg(0))
 		s.op("VMOVDQU", reg(0), mem(32*w, "SP"))
 	}
-	swap := s.twice("swap", shuffle(func(i int) int { return i ^ 3 }))
+	swap := s.both("swap", shuffle(func(i int) int { return i ^ 3 }))
 	s.op("XORQ", "R8", "R8")
 	s.loop("CX", func() {
 		for g := range s.groups {
@@ -181,7 +208,7 @@ func (s *sm4) numbers(g int) string {
 	for i := range 8 {
 		b[4*i] = byte(8*g + 2*(i%4) + i/4)
 	}
-	return s.constant(fmt.Sprintf("numbers%d", g), b)
+	return s.pooled(fmt.Sprintf("numbers%d", g), b)
 }
 
 // enter turns four rows of a group into words of the state.
@@ -212,30 +239,30 @@ func (s *sm4) byteMap(name string, m matrix, x reg) {
 		s.op("VGF2P8AFFINEQB", "$0", s.square(name, m), x, x)
 		return
 	}
-	s.split(x, 12, 13)
+	s.split(x, 12, 13, 15)
 	s.lookup(name, m.apply, 12, 13, x, 15)
 }
 
 func (s *sm4) square(name string, m matrix) string {
 	row := m.gfni()
-	return s.twice(name+"Matrix", append(row, row...))
+	return s.both(name+"Matrix", append(row, row...))
 }
 
 // split leaves the halves of each byte of x in lo and hi, which may be x.
-func (s *sm4) split(x, lo, hi reg) {
-	mask := s.twice("nibble", shuffle(func(int) int { return 15 }))
-	s.op("VPAND", mask, x, lo)
+func (s *sm4) split(x, lo, hi, tmp reg) {
+	s.op("VBROADCASTI128", s.half("nibble", shuffle(func(int) int { return 15 })), tmp)
+	s.op("VPAND", tmp, x, lo)
 	s.op("VPSRLD", "$4", x, hi)
-	s.op("VPAND", mask, hi, hi)
+	s.op("VPAND", tmp, hi, hi)
 }
 
 // lookup is dst = f of the bytes whose halves are lo and hi: two tables of 16 bytes
 // in registers, so that no address depends on a secret.
 func (s *sm4) lookup(name string, f func(byte) byte, lo, hi, dst, tmp reg) {
 	a, b := nibbles(f)
-	s.op("VMOVDQU", s.twice(name+"Lo", a), dst)
+	s.op("VBROADCASTI128", s.half(name+"Lo", a), dst)
 	s.op("VPSHUFB", lo, dst, dst)
-	s.op("VMOVDQU", s.twice(name+"Hi", b), tmp) // not before: tmp may be lo
+	s.op("VBROADCASTI128", s.half(name+"Hi", b), tmp) // not before: tmp may be lo
 	s.op("VPSHUFB", hi, tmp, tmp)
 	s.op("VPXOR", tmp, dst, dst)
 }
@@ -248,21 +275,21 @@ func (s *sm4) rounds(keys string, stride int) {
 		for i := range 4 {
 			for g := range s.groups {
 				w := s.words(g)
-				s.round([4]reg{w[i], w[(i+1)%4], w[(i+2)%4], w[(i+3)%4]}, i*stride, g)
+				s.round([4]reg{w[i], w[(i+1)%4], w[(i+2)%4], w[(i+3)%4]}, g)
 			}
+			s.op("ADDQ", imm(stride), "R9")
 		}
-		s.op("ADDQ", imm(4*stride), "R9")
 	})
 }
 
 // round is x0 ^= L(S(x1 ^ x2 ^ x3 ^ rk)) for one group. The newest word, x3, joins
 // last: the round before may still be at work on it.
-func (s *sm4) round(x [4]reg, key, g int) {
+func (s *sm4) round(x [4]reg, g int) {
 	t := scratch[0]
 	if s.mode == cbcEncrypt {
-		s.op("VPXOR", mem(key+32*g, "R9"), x[1], t)
+		s.op("VPXOR", mem(32*g, "R9"), x[1], t)
 	} else {
-		s.op("VPBROADCASTD", mem(key, "R9"), t)
+		s.op("VPBROADCASTD", mem(0, "R9"), t)
 		s.op("VPXOR", x[1], t, t)
 	}
 	if s.flavour == gfni {
@@ -293,7 +320,7 @@ func (s *sm4) substituteGFNI(t, x reg) {
 // tables take AES's affine map back and apply SM4's and L's.
 func (s *sm4) substituteAES(t, x reg) {
 	a, b, c := scratch[1], scratch[2], scratch[3]
-	zero := s.twice("zero", make([]byte, 16))
+	zero := s.both("zero", make([]byte, 16))
 	if s.flavour == vaes {
 		s.op("VAESENCLAST", zero, t, t)
 	} else {
@@ -302,7 +329,7 @@ func (s *sm4) substituteAES(t, x reg) {
 		s.op("VAESENCLAST", zero, a.low(), a.low())
 		s.op("VINSERTI128", "$1", a.low(), t, t)
 	}
-	s.split(t, a, t)
+	s.split(t, a, t, c)
 	undo := aesAffine().inverse()
 	inverse := func(y byte) byte { return undo.apply(y ^ 0x63) }
 	s.lookup("l0", func(y byte) byte { return s.l0.apply(inverse(y)) ^ s.carry }, a, t, b, c)
@@ -322,7 +349,7 @@ func (s *sm4) substituteAES(t, x reg) {
 // rotation takes byte j of each word from byte j+k of it, as it stood before
 // ShiftRows.
 func (s *sm4) rotation(k int) string {
-	return s.twice(fmt.Sprintf("rotation%d", k), shuffle(func(i int) int {
+	return s.both(fmt.Sprintf("rotation%d", k), shuffle(func(i int) int {
 		column, row := i/4, (i%4+k)%4
 		return 4*((column-row+4)%4) + row
 	}))
