@@ -135,3 +135,46 @@ func TestLateSecretsAreWiped(t *testing.T) {
 		t.Error("the late secret is still there")
 	}
 }
+
+// An exponentiation of a peer that is not GB/T 36968 needs no key of ours, and its
+// exponent does not outlive it, whether it ran or not.
+func TestPowersAreRaisedBesideTheEngineAndTheirExponentsWiped(t *testing.T) {
+	exponent := func() secret.Secret { return secret.New(append(make([]byte, 31), 5)) }
+	synctest.Test(t, func(t *testing.T) {
+		power := &ike.Power{Exponent: exponent()}
+		w := start(asking(ike.PrivateOp{ID: 3, Power: power}))
+		w.pipe.in <- packet("x")
+		synctest.Wait()
+		done := w.engine.inputs[2].(ike.PrivateDone)
+		if b := done.Opened.Bytes(); done.ID != 3 || done.Err != nil || len(b) != 256 || b[255] != 32 || b[254] != 0 {
+			t.Errorf("2 to the power of 5 is %x, %v", b, done.Err)
+		}
+		if power.Exponent.Len() != 0 {
+			t.Error("the exponent is still there")
+		}
+		w.stop()
+	})
+	p := newPool(time.Hour, func(ike.Input) {})
+	late := &job{op: ike.PrivateOp{ID: 1, Power: &ike.Power{Exponent: exponent()}}, timer: time.NewTimer(time.Hour)}
+	late.answered.Store(true) // by its deadline
+	p.jobs <- late
+	done := make(chan struct{})
+	ended := make(chan struct{})
+	go func() { p.work(done); close(ended) }()
+	for end := time.Now().Add(5 * time.Second); len(p.jobs) > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	close(done)
+	<-ended
+	if late.op.Power.Exponent.Len() != 0 {
+		t.Error("the exponent of a power that nobody waits for is still there")
+	}
+	if err := p.submit(ike.PrivateOp{ID: 2, Digest: []byte{1}, Power: &ike.Power{}}, hand{}); err == nil {
+		t.Error("a digest and a power at once were taken")
+	}
+	dropped := &ike.Power{Exponent: exponent()}
+	answers := unasked([]ike.Effect{ike.PrivateOp{ID: 4, Power: dropped}}, ErrKeyBusy)
+	if len(answers) != 1 || answers[0].(ike.PrivateDone).ID != 4 || dropped.Exponent.Len() != 0 {
+		t.Errorf("of a step that failed %+v is left", answers)
+	}
+}

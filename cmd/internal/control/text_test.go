@@ -110,3 +110,20 @@ func TestNoWordOfTheConversationIsAKey(t *testing.T) {
 		}
 	}
 }
+
+func TestTheTextSaysWhichPeerIsNotGM(t *testing.T) {
+	s := Status{Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Peers: []string{"swan"},
+		Sessions: []Session{{Peer: "swan", State: "connecting", Version: "1.0", NonGM: "rfc2409-psk", Suite: "AES_CBC_128/SHA2_256/MODP_2048/PSK"}}}
+	var b strings.Builder
+	if err := WriteText(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"swan: #1, CONNECTING, NOT GM (rfc2409-psk)/1.0, ", "\n  AES_CBC_128/SHA2_256/MODP_2048/PSK\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+	if strings.Contains(b.String(), "SM2-envelope") {
+		t.Errorf("a suite that it does not have:\n%s", b.String())
+	}
+}

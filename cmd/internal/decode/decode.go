@@ -263,7 +263,7 @@ func (d *decoder) isakmp(m *Message, g datagram, short bool) []byte {
 	if len(d.seen) < maxSeen {
 		d.seen[sum] = m.Frame
 	}
-	if h.Version != wire.Version11 {
+	if h.Version != wire.Version11 && s.view.NonGM == "" {
 		m.note("header version %d.%d, expected 1.1", h.Version>>4, h.Version&15)
 	}
 	if h.Next == typePiece {
