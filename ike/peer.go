@@ -229,9 +229,12 @@ func (p *peer) failed(reason Reason, detail string) {
 	p.e.clock.set(&p.retry, p.e.now.Add(wait), p.wanted)
 }
 
-// needed reports whether some tunnel waits for this peer.
+// needed reports whether some tunnel waits for this peer, or stands without a
+// session to it.
 func (p *peer) needed() bool {
-	return slices.ContainsFunc(p.e.tunnels, func(t *tunnel) bool { return t.peer == p && t.lacking() })
+	return slices.ContainsFunc(p.e.tunnels, func(t *tunnel) bool {
+		return t.peer == p && (t.lacking() || len(p.live) == 0 && t.current != nil && !t.stopped)
+	})
 }
 
 // wanted tries again if some tunnel still waits.
