@@ -52,6 +52,8 @@ var house = map[string]room{
 	"cmd/internal/daemon":     {own: "*", foreign: map[string]string{"github.com/prometheus/": "metrics.go", "golang.org/x": "*.go"}},
 	"cmd/internal/decode":     {own: "*", foreign: map[string]string{"github.com/google/gopacket": "capture.go", gmsm: "gmsm.go"}},
 	"cmd/internal/doctor":     {own: "*", foreign: map[string]string{"github.com/vishvananda/netlink": "netlink_linux.go", "golang.org/x": "*_linux.go"}},
+	"cmd/internal/foreign":    {own: "policy", foreign: map[string]string{"golang.org/x": "gbk.go"}},
+	"cmd/internal/peersheet":  {own: "*", foreign: map[string]string{"golang.org/x": "width.go"}},
 	"cmd/internal/keys":       {own: "*", foreign: map[string]string{gmsm: "sm2.go", "golang.org/x": "*.go"}},
 	"cmd/internal/pki":        {own: "*", foreign: map[string]string{gmsm: "gmsm.go"}},
 	"cmd/internal/selftest":   {own: "*", foreign: map[string]string{gmsm: "sm2.go"}},

@@ -118,6 +118,9 @@ func (p *Plan) loadPolicy(now time.Time) error {
 	p.Policy, p.verifiers, p.files = pol, map[string]*trust.Verifier{}, map[string]ike.PeerFiles{}
 	var faults []error
 	p.preShared = map[string]secret.Secret{}
+	for _, left := range pol.Unfilled() {
+		faults = append(faults, fmt.Errorf("%s: %w", p.Config.Policy, left))
+	}
 	for _, peer := range pol.Peers {
 		if peer.PreShared.Used {
 			key, err := keys.PreShared(pol.Resolve(peer.PreShared.File))
