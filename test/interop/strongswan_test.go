@@ -284,6 +284,62 @@ func TestYumenBehindNATReachesStrongSwan(t *testing.T) {
 	}
 }
 
+func TestStrongSwanBehindNATReachesYumen(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.nft(`table ip yumen_nat {
+	chain post {
+		type nat hook postrouting priority 100;
+		oifname "to-a" ip saddr 198.51.100.0/24 masquerade random
+	}
+	chain forward {
+		type filter hook forward priority 0;
+		iifname "to-a" ct state new drop
+	}
+}
+`)
+	s.begin(pair{remote: "any", peerKeys: "    remote_id: " + site.GateB4})
+	s.need(s.swan.Up("office"))
+	s.traffic()
+	s.settled(upLimit)
+	x := s.status().Sessions[0]
+	if x.NAT != "remote" || !strings.HasPrefix(x.Remote, "192.0.2.1:") {
+		s.Errorf("nat %s, remote %s", x.NAT, x.Remote)
+	}
+	_, err := s.A.Command("rekey", "office")
+	s.need(err)
+	time.Sleep(5 * time.Second) // dead peer detection in both directions, through the NAT
+	s.traffic()
+	s.settled(upLimit)
+	if now := s.status().Sessions[0].CookieI; now != x.CookieI {
+		s.Errorf("session %s became %s", x.CookieI, now)
+	}
+}
+
+// The second suite of the profile has no foreign peer: two of us, ESP without UDP.
+func TestTwoYumensSpeakThePlainProfileWithSM4AndSM3(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	p := pair{start: "start", peerKeys: "    ike_suite: sm4-sm3-modp2048"}
+	turn := strings.NewReplacer("site: a", "site: b", site.GateB4, site.GateA4, "local: 10.1", "local: 10.2", "remote: 10.2", "remote: 10.1", "start: start", "start: respond")
+	for _, g := range []*site.Gateway{s.A, s.B} {
+		s.need(os.WriteFile(filepath.Join(g.Dir, "swan.psk"), []byte(sharedKey+"\n"), 0o600))
+	}
+	s.need(s.B.Configure(turn.Replace(p.policy())), s.B.Start(), s.B.WaitReady(10*time.Second))
+	s.need(s.A.Configure(p.policy()), s.A.Start(), s.A.WaitReady(10*time.Second), s.A.WaitUp(upLimit))
+	s.traffic()
+	out, err := s.A.Command("status")
+	s.need(err)
+	for _, want := range []string{"SM4_CBC/SM3/MODP_2048/PSK", "ESP:SM4_CBC/HMAC_SM3_96", "NOT GM (rfc2409-psk)/1.0"} {
+		if !strings.Contains(out, want) {
+			s.Errorf("status lacks %q:\n%s", want, out)
+		}
+	}
+	if s.office().Children[0].Encap {
+		s.Error("ESP is in UDP without a NAT")
+	}
+}
+
 func TestWhatDoesNotFitIsRefusedWithTheReason(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
