@@ -52,6 +52,7 @@ const daemonConf = `charon {
 	retransmit_timeout = 1.0
 	retransmit_base = 1.4
 	delete_rekeyed = DELETE
+	fragment_size = 400
 	keep_alive = 5s
 	plugins {
 		vici {
