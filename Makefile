@@ -87,7 +87,7 @@ vm: build
 	@$(call twice,AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run AVX)
 
 ## make vm-avx   the same ESP by the kernel's AVX drivers, once for correctness
-vm-avx:
+vm-avx: build
 	@mkdir -p $(BUILD)
 	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
 	@AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run 'Suite|AVX'

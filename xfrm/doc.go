@@ -28,6 +28,12 @@
 // our range, which follows from the tunnel's name: so a new process recognises what
 // a dead one left. See Leftovers.
 //
+// # Beside a userspace plane
+//
+// Policies of this plane guard the tunnels of the other one too (Beside): above the
+// template of a tunnel that it sends stands an allow for its TUN. So a packet goes by
+// the TUN or by an SA or nowhere, whatever happens to the TUN.
+//
 // # What this plane cannot do
 //
 // SM4-GCM: the kernel's XFRM has no such algorithm. A fixed DSCP other than 0, an

@@ -25,7 +25,8 @@ const (
 	bypassAllow
 	ruleBlock
 	connectedAllow
-	deviceAllow // towards the XFRM interface, whose own policies decide
+	deviceAllow // towards the XFRM interface, whose own policies decide, or the TUN
+	ownAllow    // of our own addresses, towards the TUN
 	protect
 	tunnelBlock
 )
@@ -43,7 +44,8 @@ type entry struct {
 	priority         uint32
 	tunnel           string // of protect
 	ifID             uint32
-	device           int // index of an interface; 0: any
+	device           int  // index of an interface; 0: any
+	optional         bool // of protect: in clear is good too; see Beside
 }
 
 // Our band of priorities: the bits 001, all better than the band of the userspace
@@ -95,6 +97,7 @@ type surroundings struct {
 	ifID      uint32         // policies of tunnels belong to this XFRM interface; 0: to all traffic
 	device    int            // its index
 	bare      bool           // no gateway runs: blocks take the place of templates
+	lent      lent           // to a userspace plane
 }
 
 // planGuard is every policy, best first, each selector once.
@@ -133,6 +136,7 @@ func (g *guardPlan) protect(z zone) {
 	if g.around.device != 0 {
 		g.both(wide, deviceAllow)
 	}
+	g.lend(wide)
 	for _, c := range g.around.connected {
 		if ours.Contains(z.remote, c) {
 			n := wide
@@ -163,6 +167,7 @@ func (g *guardPlan) both(z zone, k kind) {
 	}
 	g.list = append(g.list, e)
 	e.src, e.dst, e.srcPort, e.dstPort = e.dst, e.src, e.dstPort, e.srcPort
+	e.optional = k == protect && g.around.lent.optional(z)
 	for _, e.dir = range []direction{dirIn, dirFwd} {
 		g.list = append(g.list, e)
 	}

@@ -51,6 +51,35 @@ func (h *host) connected() (list []netip.Prefix, err error) {
 	return slices.Compact(list), nil
 }
 
+// device is the index of an interface.
+func (h *host) device(name string) (int, error) {
+	l, err := h.route.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("find interface %s: %w", name, err)
+	}
+	return l.Attrs().Index, nil
+}
+
+// own6 are our IPv6 addresses, without link-local ones and loopback.
+func (h *host) own6() (list []netip.Addr, err error) {
+	var addrs []netlink.Addr
+	for range 5 {
+		if addrs, err = h.route.AddrList(nil, netlink.FAMILY_V6); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+			list = append(list, ip)
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list), nil
+}
+
 // source is the address that the host would use towards remote.
 func (h *host) source(remote netip.Addr) (netip.Addr, error) {
 	routes, err := h.route.RouteGet(remote.AsSlice())

@@ -207,6 +207,9 @@ func policyMessage(e entry, t *template) *message {
 			XfrmId: nl.XfrmId{Spi: swap(uint32(t.spi)), Proto: unix.IPPROTO_ESP}, Family: unix.AF_INET,
 			Reqid: t.reqid, Mode: modeTunnel, Aalgos: ^uint32(0), Ealgos: ^uint32(0), Calgos: ^uint32(0),
 		}
+		if t.optional {
+			u.Optional = 1
+		}
 		if t.dst.IsValid() {
 			u.XfrmId.Daddr, u.Saddr, u.Family = address(t.dst), address(t.src), familyOf(t.dst)
 		}

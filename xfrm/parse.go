@@ -149,5 +149,5 @@ func parseTemplate(v []byte) *template {
 	}
 	t := nl.DeserializeXfrmUserTmpl(v)
 	return &template{src: addressOf(t.Saddr, t.Family), dst: addressOf(t.XfrmId.Daddr, t.Family),
-		spi: esp.SPI(swap(t.XfrmId.Spi)), reqid: t.Reqid}
+		spi: esp.SPI(swap(t.XfrmId.Spi)), reqid: t.Reqid, optional: t.Optional != 0}
 }

@@ -86,12 +86,21 @@ func supported(c esp.Child) error {
 		return fmt.Errorf("ICV of %d bits: HMAC-SM3 takes 96, 128 or 256", c.ICVBits)
 	case c.Window < esp.MinWindow || c.Window > esp.MaxWindow:
 		return fmt.Errorf("anti-replay window of %d packets: it is %d to %d", c.Window, esp.MinWindow, esp.MaxWindow)
-	case c.Outer.DSCP > 0:
-		return fmt.Errorf("the kernel cannot set DSCP %d: only copy it or leave 0; use the userspace plane", c.Outer.DSCP)
-	case c.Outer.DF == policy.DFSet:
-		return errors.New("the kernel cannot always set DF: only copy or clear it; use the userspace plane")
+	}
+	if err := outerSupported(c.Outer); err != nil {
+		return err
 	}
 	return checkPath(c.Path)
+}
+
+func outerSupported(o policy.Outer) error {
+	switch {
+	case o.DSCP > 0:
+		return fmt.Errorf("the kernel cannot set DSCP %d: only copy it or leave 0; use the userspace plane", o.DSCP)
+	case o.DF == policy.DFSet:
+		return errors.New("the kernel cannot always set DF: only copy or clear it; use the userspace plane")
+	}
+	return nil
 }
 
 func suiteSupported(s policy.Suite) error {
@@ -145,6 +154,7 @@ type template struct {
 	src, dst netip.Addr
 	spi      esp.SPI
 	reqid    uint32
+	optional bool // inwards only
 }
 
 // idle is the template of a tunnel without a child. The kernel asks once for each

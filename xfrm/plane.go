@@ -79,6 +79,7 @@ type Plane struct {
 	adopted  map[string]template   // out templates of a dead daemon whose SA lives
 	sizes    map[ends]known        // of paths
 	read     bool                  // what a dead daemon left
+	lent     lent
 	trouble  error
 }
 

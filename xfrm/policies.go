@@ -50,7 +50,13 @@ func (p *Plane) apply(zones []zone) error {
 	if err != nil {
 		return err
 	}
-	plan := planGuard(zones, surroundings{connected: connected, ifID: p.cfg.InterfaceID, device: p.device})
+	around := surroundings{connected: connected, ifID: p.cfg.InterfaceID, device: p.device, lent: p.lent}
+	if len(p.lent.sends) > 0 {
+		if around.lent.own, err = p.host.own6(); err != nil {
+			return err
+		}
+	}
+	plan := planGuard(zones, around)
 	have, err := p.conn.policies()
 	if err != nil {
 		return fmt.Errorf("list policies: %w", err)
@@ -112,7 +118,7 @@ func (h placed) is(e entry, t *template) bool {
 	if e.dir == dirOut {
 		return a.isIdle() && b.isIdle() && a.reqid == b.reqid
 	}
-	return a.reqid == b.reqid && a.spi == b.spi && !b.dst.IsValid()
+	return a.reqid == b.reqid && a.spi == b.spi && !b.dst.IsValid() && a.optional == b.optional
 }
 
 // entry is how to write h again.
@@ -133,7 +139,7 @@ func (p *Plane) template(e entry) *template {
 	}
 	r := p.reqids[e.tunnel]
 	if e.dir != dirOut {
-		return &template{reqid: r} // whichever child of the tunnel
+		return &template{reqid: r, optional: e.optional} // whichever child of the tunnel
 	}
 	t := p.sending(e.tunnel)
 	return &t

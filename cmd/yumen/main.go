@@ -74,7 +74,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no gateway is running.`,
 	root.PersistentFlags().StringVar(&at.config, "config", config.DefaultFile, "bootstrap configuration")
 	root.PersistentFlags().StringVar(&at.socket, "socket", "", "control socket (default: of the configuration)")
 	root.AddCommand(newRunCommand(at), newCheckCommand(at), newStatusCommand(at), newUpCommand(at), newDownCommand(at), newRekeyCommand(at),
-		newGuardCommand(at), newHandoverCommand(at), newPKICommand(), newDecodeCommand(), newPeerSheetCommand(at), newImportCommand(), newDoctorCommand(at), newVersionCommand())
+		newDataplaneCommand(at), newGuardCommand(at), newHandoverCommand(at), newPKICommand(), newDecodeCommand(),
+		newPeerSheetCommand(at), newImportCommand(), newDoctorCommand(at), newVersionCommand())
 	return root, understood
 }
 

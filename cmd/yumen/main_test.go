@@ -146,6 +146,10 @@ func (g *gateway) RekeyIKE(_ context.Context, t string) error {
 	g.asked = append(g.asked, "rekey-ike "+t)
 	return nil
 }
+func (g *gateway) Move(_ context.Context, t, plane string) error {
+	g.asked = append(g.asked, "move "+t+" "+plane)
+	return nil
+}
 
 func TestCommandsSpeakWithTheGatewayOfTheirConfiguration(t *testing.T) {
 	dir := newSite(t)

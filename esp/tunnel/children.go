@@ -79,6 +79,8 @@ func (p *Plane) checkPath(path esp.Path) error {
 		return fmt.Errorf("the path goes from %s to %s, two families", local, remote)
 	case path.Encap && path.Remote.Port() == 0:
 		return errors.New("the path is encapsulated in udp and has no remote port")
+	case path.Encap && p.cfg.NoWire:
+		return errors.New("esp in udp needs the NAT traversal port, which the kernel plane has")
 	case p.sockets[kindOf(remote, path.Encap)] == nil:
 		return errors.New("this host has no IPv6")
 	}

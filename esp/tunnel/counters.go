@@ -13,6 +13,8 @@ const (
 	keepaliveReceived
 	icmpBelieved
 	icmpForeign
+	rawReceived
+	otherPlane
 	dropMalformed
 	dropNoPolicy
 	dropNoSA
@@ -38,7 +40,7 @@ const (
 )
 
 var counterNames = [counters]string{
-	"sealed", "opened", "ike-received", "keepalive-received", "icmp-believed", "icmp-foreign",
+	"sealed", "opened", "ike-received", "keepalive-received", "icmp-believed", "icmp-foreign", "raw-received", "other-plane",
 	"malformed", "no-policy", "no-sa", "wait-full", "wait-timeout", "not-sealed",
 	"too-big", "send", "reassembly", "unknown-spi", "wrong-path", "replayed", "bad-auth", "bad-selector",
 	"dummy", "limit", "policy-in", "congestion", "tun", "ike-queue", "event-queue",
@@ -52,7 +54,9 @@ func (c *counts) add(n counter) { c[n].Add(1) }
 // Counters returns the counts of the whole plane since New by name. "sealed" and
 // "opened" are packets that went through; "ike-received" and "keepalive-received"
 // explain themselves; "icmp-believed" are errors about the size of packets of ours,
-// "icmp-foreign" such about packets that no child sent; every other name is the
+// "icmp-foreign" such about packets that no child sent; "raw-received" are packets of
+// protocol 50 but for those of the kernel plane, of which "other-plane" counts our
+// copies, with those that came by UDP; every other name is the
 // reason of a drop.
 func (p *Plane) Counters() map[string]uint64 {
 	m := make(map[string]uint64, counters)

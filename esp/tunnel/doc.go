@@ -44,6 +44,12 @@
 // the addresses of an attached network can pull a subnet out of a shorter
 // selector; whoever fears that names the selector more exactly.)
 //
+// # Beside the kernel plane
+//
+// With Config.Beside this plane carries the tunnels that Carry names. The kernel
+// plane's policies then take the place of our own: see Share. Raw sockets get copies
+// of the kernel's packets, which Foreign tells from unknown ones.
+//
 // # Guard
 //
 // XFRM policies in a priority band of our own, see guard.go. They and the

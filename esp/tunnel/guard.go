@@ -81,12 +81,13 @@ func guardPriority(band int, remote, local netip.Prefix, ports int, kind guardKi
 func planGuard(zones []zone, s surroundings) []guardEntry {
 	g := guardPlan{plain: plainBand(zones)}
 	for _, z := range zones {
-		switch z.action {
-		case policy.Protect:
+		switch {
+		case z.foreign:
+		case z.action == policy.Protect:
 			g.protect(z, s)
-		case policy.Bypass:
+		case z.action == policy.Bypass:
 			g.both(z, bypassAllow)
-		case policy.Drop:
+		case z.action == policy.Drop:
 			g.both(z, ruleBlock)
 		}
 	}

@@ -19,32 +19,71 @@ import (
 // that should pass, then takes away what is left of older plans. It may be
 // repeated at any time.
 func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) error {
-	table := "yumen_guard_" + strings.Map(nftName, name)
+	nft := nftGuard{tun: name, mark: mark, beside: k.beside}
 	if k.xfrm == nil {
-		if err := runNFT(nftScript(plan, table, name, mark)); err != nil {
+		if err := runNFT(nft.script(plan)); err != nil {
 			return fmt.Errorf("guard: this kernel has no xfrm, and nftables does not work either: %w", err)
 		}
 		return nil
 	}
+	if err := k.setPolicies(guardXFRM(plan), tun); err != nil {
+		return err
+	}
+	// What XFRM cannot see. Without nft: see gapWarning.
+	script := nft.script(guardGap(plan))
+	if k.lazy && script == k.script {
+		return nil
+	}
+	k.script = script
+	if err := runNFT(script); err != nil && !errors.Is(err, errNoNFT) {
+		return fmt.Errorf("guard: %w", err)
+	}
+	return nil
+}
+
+// setPolicies makes the policies of our band what the plan says. Beside a kernel
+// plane there are none: of two with one selector the kernel keeps the later, whatever
+// their priorities, and that plane's guard says all that XFRM can.
+func (k *kernel) setPolicies(plan []guardEntry, tun int) error {
+	if k.beside {
+		return k.dropGuard(nil)
+	}
+	have, err := k.guardKeys()
+	if err != nil {
+		return err
+	}
 	// Blocks come before the stale ones go; allows before the blocks above which
-	// they stand.
+	// they stand. What is there is left alone.
 	wanted := map[string]bool{}
-	for _, e := range guardXFRM(plan) {
+	for _, e := range plan {
 		p := xfrmPolicy(e, tun)
-		wanted[policyKey(p, e.src.Addr().Is6())] = true
+		key := policyKey(p, e.src.Addr().Is6())
+		wanted[key] = true
+		if have[key] {
+			continue
+		}
 		if err := k.xfrm.XfrmPolicyUpdate(p); err != nil {
 			return fmt.Errorf("guard: set policy %s to %s: %w", e.src, e.dst, err)
 		}
 	}
-	if err := k.dropGuard(wanted); err != nil {
-		return err
+	return k.dropGuard(wanted)
+}
+
+// guardKeys are the policies of our band that are there.
+func (k *kernel) guardKeys() (map[string]bool, error) {
+	keys := map[string]bool{}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		have, err := again(func() ([]netlink.XfrmPolicy, error) { return k.xfrm.XfrmPolicyList(family) })
+		if err != nil {
+			return nil, fmt.Errorf("guard: list policies: %w", err)
+		}
+		for i := range have {
+			if ours.InGuardBand(uint32(have[i].Priority)) {
+				keys[policyKey(&have[i], family == netlink.FAMILY_V6)] = true
+			}
+		}
 	}
-	// What XFRM cannot see. Without nft: see gapWarning.
-	gap := guardGap(plan)
-	if err := runNFT(nftScript(gap, table, name, mark)); err != nil && !errors.Is(err, errNoNFT) {
-		return fmt.Errorf("guard: %w", err)
-	}
-	return nil
+	return keys, nil
 }
 
 // dropGuard removes all policies of our band but those wanted.
@@ -70,7 +109,7 @@ func (k *kernel) dropGuard(wanted map[string]bool) error {
 
 // removeGuard takes away everything that setGuard made.
 func (k *kernel) removeGuard(name string) error {
-	err := runNFT(nftScript(nil, "yumen_guard_"+strings.Map(nftName, name), name, 0))
+	err := runNFT(nftGuard{tun: name}.script(nil))
 	if errors.Is(err, errNoNFT) && k.xfrm != nil {
 		err = nil
 	}

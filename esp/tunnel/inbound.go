@@ -94,6 +94,13 @@ func (w *inWorker) packet(s *snapshot, d *datagram) {
 	}
 	spi := esp.SPI(binary.BigEndian.Uint32(d.data))
 	in := s.table.Inbound(spi)
+	if !w.kind.udp() && (in != nil || !s.foreign.in[spi]) {
+		w.plane.counts.add(rawReceived)
+	}
+	if in == nil && s.foreign.in[spi] {
+		w.plane.counts.add(otherPlane)
+		return
+	}
 	if in == nil {
 		w.plane.counts.add(dropUnknownSPI)
 		w.tellUnknown(spi, d.remote)

@@ -12,10 +12,12 @@ import (
 // of precedence.
 type zone struct {
 	action                policy.Action
+	tunnel                string
 	local, remote         netip.Prefix
 	protocol              uint8
 	localPort, remotePort uint16
-	band                  int // of its explicit priority: 0 is the highest
+	band                  int  // of its explicit priority: 0 is the highest
+	foreign               bool // of the kernel plane alone: see Share
 }
 
 // zonesOf cuts the rules, which are in order of precedence.
@@ -33,7 +35,7 @@ func zonesOf(rules []policy.Rule) []zone {
 		for _, remote := range r.Selector.Remote.Prefixes() {
 			for _, local := range r.Selector.Local.Prefixes() {
 				zones = append(zones, zone{
-					action: r.Action, local: local, remote: remote, protocol: r.Selector.Protocol,
+					action: r.Action, tunnel: r.Tunnel, local: local, remote: remote, protocol: r.Selector.Protocol,
 					localPort: r.Selector.LocalPort, remotePort: r.Selector.RemotePort,
 					band: band,
 				})
@@ -56,7 +58,7 @@ func (s surroundings) winners(zones []zone) []netip.Prefix {
 	var out []netip.Prefix
 	for _, c := range s.connected {
 		for _, z := range zones {
-			if z.action == policy.Protect && ours.Contains(z.remote, c) {
+			if z.action == policy.Protect && !z.foreign && ours.Contains(z.remote, c) {
 				out = append(out, c)
 				break
 			}

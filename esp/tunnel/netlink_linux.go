@@ -19,6 +19,11 @@ import (
 type kernel struct {
 	route *netlink.Handle
 	xfrm  *netlink.Handle // nil: this kernel has no XFRM
+	// A kernel plane runs beside this one.
+	beside bool
+	// What nft was told last. lazy: it is not told the same twice.
+	script string
+	lazy   bool
 }
 
 func openKernel() (*kernel, error) {

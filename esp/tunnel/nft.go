@@ -5,11 +5,21 @@ import (
 	"strings"
 )
 
-// nftScript writes the guard as an nftables table of our own, replacing what was
-// there in one transaction. Rules stand in order of precedence, the first match
-// decides.
-func nftScript(list []guardEntry, table, tun string, mark uint32) string {
+// nftGuard is where a guard in nftables stands.
+type nftGuard struct {
+	tun    string
+	mark   uint32 // of our own packets
+	beside bool   // a kernel plane: what its SAs opened or are about to seal passes
+}
+
+// table is the name of our table.
+func (g nftGuard) table() string { return "yumen_guard_" + strings.Map(nftName, g.tun) }
+
+// script writes the guard as an nftables table of our own, replacing what was there
+// in one transaction. Rules stand in order of precedence, the first match decides.
+func (g nftGuard) script(list []guardEntry) string {
 	var b strings.Builder
+	table := g.table()
 	fmt.Fprintf(&b, "add table inet %s\ndelete table inet %s\n", table, table)
 	if len(list) == 0 {
 		return b.String()
@@ -20,12 +30,17 @@ func nftScript(list []guardEntry, table, tun string, mark uint32) string {
 		side := "iifname"
 		if guardDir(dir) == guardOut {
 			side = "oifname"
-			fmt.Fprintf(&b, "\t\tmeta mark %#x accept\n", mark)
+			fmt.Fprintf(&b, "\t\tmeta mark %#x accept\n", g.mark)
 		} else if guardDir(dir) == guardIn {
 			// Packets of the tunnel itself, before they are opened.
 			fmt.Fprint(&b, "\t\tmeta l4proto esp accept\n\t\tudp dport { 500, 4500 } accept\n")
 		}
-		fmt.Fprintf(&b, "\t\t%s { \"lo\", \"%s\" } accept\n", side, tun)
+		fmt.Fprintf(&b, "\t\t%s { \"lo\", \"%s\" } accept\n", side, g.tun)
+		if g.beside && guardDir(dir) == guardOut {
+			fmt.Fprint(&b, "\t\trt ipsec exists accept\n")
+		} else if g.beside {
+			fmt.Fprint(&b, "\t\tmeta ipsec exists accept\n")
+		}
 		for _, e := range list {
 			if e.dir == guardDir(dir) && e.kind != tunAllow && e.kind != ownAllow {
 				fmt.Fprintf(&b, "\t\t%s\n", nftRule(e))

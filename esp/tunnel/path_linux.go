@@ -88,7 +88,11 @@ func (p *Plane) listen(s *socket) {
 		if !ok {
 			continue
 		}
-		if p.snap.Load().believe(c) == nil {
+		s := p.snap.Load()
+		if s.foreign.out[sentKey{remote: c.remote, spi: c.spi}] {
+			continue // the kernel hears of it too
+		}
+		if s.believe(c) == nil {
 			p.counts.add(icmpForeign)
 			continue
 		}

@@ -29,8 +29,12 @@ type Config struct {
 	// ManageSysctl allows to switch on forwarding for the whole host. Without it
 	// a host that does not forward gives a warning.
 	ManageSysctl bool
-	Rand         io.Reader        // nil: crypto/rand
-	Now          func() time.Time // nil: time.Now
+	// Beside: a kernel plane runs too, and this one carries what Carry says. NoWire
+	// leaves the NAT traversal port to it: then no child in UDP can be installed, and
+	// ReadIKE waits until the plane is closed.
+	Beside, NoWire bool
+	Rand           io.Reader        // nil: crypto/rand
+	Now            func() time.Time // nil: time.Now
 }
 
 func (c Config) withDefaults() Config {
@@ -94,9 +98,11 @@ type Plane struct {
 	own6    netip.Addr
 	tunMTU  int
 	within  map[zone][]int // which tunnels may carry the packets of a zone
-	laid    []route        // what our table holds; nil: unknown
-	routed  []int          // MTUs of the tunnels as the routes have them; nil: unknown
-	trouble error          // of the last change of the host that we could not follow
+	share   Share
+	foreign foreign
+	laid    []route // what our table holds; nil: unknown
+	routed  []int   // MTUs of the tunnels as the routes have them; nil: unknown
+	trouble error   // of the last change of the host that we could not follow
 }
 
 // New opens the TUN device and the sockets in the network namespace of the
@@ -122,6 +128,7 @@ func (p *Plane) open() (err error) {
 	if p.kernel, err = openKernel(); err != nil {
 		return err
 	}
+	p.kernel.beside = p.cfg.Beside
 	if p.tun, err = openTUN(p.cfg.Name); err != nil {
 		return err
 	}
@@ -139,6 +146,9 @@ func (p *Plane) open() (err error) {
 		p.warnings = append(p.warnings, w)
 	}
 	for k := raw4; k < kinds; k++ {
+		if k.udp() && p.cfg.NoWire {
+			continue
+		}
 		p.sockets[k], err = openSocket(k, p.cfg.NATPort, p.cfg.Mark)
 		if k.v6() && errors.Is(err, unix.EAFNOSUPPORT) {
 			p.sockets[k] = nil
@@ -310,7 +320,7 @@ func (p *Plane) SetPolicy(pol *policy.Policy) error {
 	if p.closed {
 		return errClosed
 	}
-	zones := zonesOf(spd.Rules())
+	zones := p.shared(zonesOf(spd.Rules()))
 	if _, err := planRules(zones, extra, surroundings{}, p.cfg); err != nil {
 		return fmt.Errorf("set policy: %w", err)
 	}

@@ -66,7 +66,7 @@ func routeChanges(from, to []route) (set, gone []route) {
 func planRoutes(zones []zone, s surroundings, mtu func(z zone) int) []route {
 	byDst := map[netip.Prefix]route{}
 	for _, z := range zones {
-		if z.action != policy.Protect {
+		if z.action != policy.Protect || z.foreign {
 			continue
 		}
 		r, known := byDst[z.remote]
@@ -85,7 +85,7 @@ func planRoutes(zones []zone, s surroundings, mtu func(z zone) int) []route {
 	for _, r := range byDst {
 		out = append(out, r, route{dst: r.dst, kind: blackholeRoute})
 	}
-	thrown := s.winners(zones)
+	thrown := append(s.winners(zones), outside(zones, byDst)...)
 	for _, n := range ours.LinkScope() {
 		for dst := range byDst {
 			if ours.Contains(dst, n) {
@@ -181,7 +181,7 @@ func exceptions(list []policy.RouteRule, v6 bool) []rule {
 func lookups(zones []zone, s surroundings, v6 bool) []rule {
 	var locals []netip.Prefix
 	for _, z := range zones {
-		if z.action == policy.Protect && z.local.Addr().Is6() == v6 {
+		if z.action == policy.Protect && !z.foreign && z.local.Addr().Is6() == v6 {
 			locals = append(locals, z.local)
 		}
 	}

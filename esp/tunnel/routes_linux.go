@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,8 @@ func (k *kernel) setRoutes(plan []route, table, tun int) error {
 			return err
 		}
 	}
+	// Blackholes go first: they must not show when what stood before them is gone.
+	slices.SortFunc(have, func(a, b netlink.Route) int { return b.Priority - a.Priority })
 	for _, n := range have {
 		if wanted[keyOf(n)] {
 			continue
@@ -54,6 +57,7 @@ func (k *kernel) changeRoutes(from, to []route, table, tun int) error {
 			return err
 		}
 	}
+	slices.SortFunc(gone, func(a, b route) int { return int(b.kind) - int(a.kind) })
 	for _, r := range gone {
 		if err := k.route.RouteDel(netlinkRoute(r, table, tun)); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("remove route to %s from table %d: %w", r.dst, table, err)

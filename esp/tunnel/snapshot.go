@@ -35,6 +35,7 @@ type snapshot struct {
 	in       map[*esp.Inbound]*pair
 	out      map[*esp.Outbound]*pair
 	sent     map[sentKey]*pair
+	foreign  foreign
 	own4     netip.Addr // whom our ICMP errors come from
 	own6     netip.Addr
 	tunMTU   int
@@ -85,8 +86,9 @@ func (p *Plane) settle() {
 func (p *Plane) publish() {
 	s := &snapshot{
 		spd: p.spd, tunnels: p.tunnels, table: p.table, in: map[*esp.Inbound]*pair{}, out: map[*esp.Outbound]*pair{},
-		sent: make(map[sentKey]*pair, len(p.pairs)),
-		own4: p.own4, own6: p.own6, tunMTU: p.tunMTU, maxOuter: p.cfg.MTU,
+		sent:    make(map[sentKey]*pair, len(p.pairs)),
+		foreign: p.foreign,
+		own4:    p.own4, own6: p.own6, tunMTU: p.tunMTU, maxOuter: p.cfg.MTU,
 	}
 	for _, x := range p.pairs {
 		s.in[x.in], s.out[x.out] = x, x

@@ -77,6 +77,9 @@ type Status struct {
 		NAT     string `json:"nat"`
 	} `json:"sessions"`
 	Tunnels  []Tunnel `json:"tunnels"`
+	Counters struct {
+		Packets map[string]uint64 `json:"packets"`
+	} `json:"counters"`
 	Refusals []struct {
 		Peer   string `json:"peer"`
 		Reason string `json:"reason"`
@@ -88,10 +91,12 @@ type Status struct {
 type Tunnel struct {
 	Name        string `json:"name"`
 	State       string `json:"state"`
+	Plane       string `json:"plane"`
 	LastFailure string `json:"last_failure"`
 	LastDetail  string `json:"last_detail"`
 	Children    []struct {
 		InUse   bool   `json:"in_use"`
+		Plane   string `json:"plane"`
 		Suite   string `json:"suite"`
 		ESN     bool   `json:"esn"`
 		Encap   bool   `json:"encap"`

@@ -2,7 +2,8 @@
 # Runs the compiled tests of test/vm in a virtual machine whose kernel has SM3 and SM4
 # (run.sh). Where that cannot be had it says SKIP and why, and succeeds.
 #
-# usage: vm.sh TEST-BINARY [ARGUMENT...]      arguments of the test binary
+# usage: vm.sh TEST-BINARY [ARGUMENT...]      arguments of the test binary; the gateway
+#                                            under test lies beside it
 # AVX=1 shows the guest's CPU with AVX2, so that the kernel's AVX drivers carry the
 # traffic: slow in an emulated machine.
 set -eu -o pipefail

@@ -104,9 +104,10 @@ func build() (w *world, err error) {
 		w.Link(w.ha, "lan", []string{hostA4 + "/24", hostA6 + "/64"}, w.ga, "lan", []string{"10.1.0.1/24", "fd01::1/64"}),
 		w.Link(w.ga, "wan", []string{gateA4 + "/24", gateA6 + "/64"}, w.gb, "wan", []string{gateB4 + "/24", gateC4 + "/24", gateB6 + "/64"}),
 		w.Link(w.gb, "lan", []string{"10.2.0.1/24", "fd02::1/64"}, w.hb, "lan", []string{hostB4 + "/24", hostB6 + "/64"}),
+		second(w.gb, "10.2.9.1/24", "fd02:9::1/64"), second(w.hb, hostC4+"/24", hostC6+"/64"),
 		w.ha.Route("default via 10.1.0.1", "default via fd01::1"),
 		w.hb.Route("default via 10.2.0.1", "default via fd02::1"),
-		w.ga.Route("10.2.0.0/24 via "+gateB4, "fd02::/64 via "+gateB6),
+		w.ga.Route("10.2.0.0/24 via "+gateB4, "fd02::/64 via "+gateB6, "10.2.9.0/24 via "+gateB4, "fd02:9::/64 via "+gateB6),
 		w.gb.Route("10.1.0.0/24 via "+gateA4, "fd01::/64 via "+gateA6),
 	); err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func build() (w *world, err error) {
 	for _, h := range []struct {
 		s    *site.Space
 		addr string
-	}{{w.ha, hostA4}, {w.ha, hostA6}, {w.hb, hostB4}, {w.hb, hostB6}} {
+	}{{w.ha, hostA4}, {w.ha, hostA6}, {w.hb, hostB4}, {w.hb, hostB6}, {w.hb, hostC4}, {w.hb, hostC6}} {
 		if w.echoes[h.addr], err = serveEcho(h.s, h.addr); err != nil {
 			return nil, err
 		}
@@ -133,6 +134,14 @@ func build() (w *world, err error) {
 		return nil, fmt.Errorf("the observer saw %d clear packets: it is blind", n)
 	}
 	return w, nil
+}
+
+// second gives a host another address in each family, which it sends from only where
+// it is told to.
+func second(s *site.Space, v4, v6 string) error {
+	_, err := s.Run("ip", "addr", "add", v4, "dev", "lan")
+	_, err6 := s.Run("ip", "addr", "add", v6, "dev", "lan", "preferred_lft", "0")
+	return errors.Join(err, err6)
 }
 
 // watch looks at everything that the gateways send each other. What comes in is left
@@ -190,7 +199,7 @@ func (w *world) saw(b []byte) {
 	case inner(src) || inner(dst):
 		w.clear.Add(1)
 		w.mu.Lock()
-		w.sample = fmt.Sprintf("%s to %s protocol %d", src, dst, protocol)
+		w.sample = fmt.Sprintf("%s to %s protocol %d at %s", src, dst, protocol, time.Now().Format("15:04:05.000"))
 		w.mu.Unlock()
 	case protocol == unix.IPPROTO_ESP:
 		w.esp.Add(1)
@@ -271,6 +280,12 @@ func (w *world) exchangeWithin(from *site.Space, to string, n int, wait time.Dur
 	if err != nil {
 		return 0
 	}
+	return ask(c, n, wait)
+}
+
+// ask sends n datagrams by a socket, one after the other, counts the answers and
+// closes it.
+func ask(c net.Conn, n int, wait time.Duration) (answers int) {
 	defer c.Close()
 	buf := make([]byte, 2048)
 	for range n {
@@ -297,6 +312,7 @@ func (w *world) exchangeWithin(from *site.Space, to string, n int, wait time.Dur
 // stream sends numbered datagrams until it is stopped.
 type stream struct {
 	first, next uint64
+	sent        []time.Time
 	to          string
 	stop        func()
 	done        chan struct{}
@@ -333,6 +349,7 @@ func (w *world) stream(t *testing.T, from *site.Space, to string, gap time.Durat
 				b := binary.BigEndian.AppendUint64(make([]byte, 0, 300), s.next)
 				if _, err := c.Write(b[:256]); err == nil {
 					s.next++
+					s.sent = append(s.sent, time.Now())
 				}
 			}
 		}
@@ -362,4 +379,14 @@ func check(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// firstLost is when the first datagram that never arrived was sent.
+func (w *world) firstLost(s *stream) string {
+	for i, at := range s.sent {
+		if w.echoes[s.to].times(s.first+uint64(i)) == 0 {
+			return at.Format("15:04:05.000")
+		}
+	}
+	return "no time"
 }

@@ -37,22 +37,27 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 
 // Up asks for a tunnel to be up.
 func (c *Client) Up(ctx context.Context, tunnel string) error {
-	return c.ask(ctx, http.MethodPost, upPath, request{tunnel}, nil)
+	return c.ask(ctx, http.MethodPost, upPath, request{Tunnel: tunnel}, nil)
 }
 
 // Down takes a tunnel down and keeps it down until Up.
 func (c *Client) Down(ctx context.Context, tunnel string) error {
-	return c.ask(ctx, http.MethodPost, downPath, request{tunnel}, nil)
+	return c.ask(ctx, http.MethodPost, downPath, request{Tunnel: tunnel}, nil)
 }
 
 // Rekey renews the session keys of a tunnel.
 func (c *Client) Rekey(ctx context.Context, tunnel string) error {
-	return c.ask(ctx, http.MethodPost, rekeyPath, request{tunnel}, nil)
+	return c.ask(ctx, http.MethodPost, rekeyPath, request{Tunnel: tunnel}, nil)
 }
 
 // RekeyIKE renews the working keys of a tunnel's peer.
 func (c *Client) RekeyIKE(ctx context.Context, tunnel string) error {
-	return c.ask(ctx, http.MethodPost, rekeyIKE, request{tunnel}, nil)
+	return c.ask(ctx, http.MethodPost, rekeyIKE, request{Tunnel: tunnel}, nil)
+}
+
+// Move takes a tunnel to another data plane, user or kernel.
+func (c *Client) Move(ctx context.Context, tunnel, plane string) error {
+	return c.ask(ctx, http.MethodPost, movePath, request{tunnel, plane}, nil)
 }
 
 // Handover ends the gateway and leaves in the kernel what the next one shall go on

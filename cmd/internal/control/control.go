@@ -23,6 +23,8 @@ type Gateway interface {
 	// Handover ends the gateway and leaves in the kernel what the next one shall go
 	// on with. It returns when it has let go.
 	Handover(ctx context.Context) error
+	// Move takes a tunnel to another data plane, user or kernel, by new session keys.
+	Move(ctx context.Context, tunnel, plane string) error
 }
 
 // ErrUnknownTunnel says that the policy has no such tunnel.
@@ -33,7 +35,7 @@ var ErrUnknownTunnel = errors.New("the policy has no such tunnel")
 type Status struct {
 	Version      string        `json:"version"`
 	Site         string        `json:"site,omitempty"`
-	Plane        string        `json:"plane"` // userspace
+	Plane        string        `json:"plane"` // userspace, kernel, kernel+userspace
 	Now          time.Time     `json:"now"`
 	Started      time.Time     `json:"started"`
 	Clock        string        `json:"clock,omitempty"` // why the wall clock is implausible
@@ -94,6 +96,7 @@ type Tunnel struct {
 	State       string     `json:"state"` // down, connecting, up, stopped
 	Local       string     `json:"local"`
 	Remote      string     `json:"remote"`
+	Plane       string     `json:"plane"` // that it sends by, or would: userspace, kernel
 	LastFailure string     `json:"last_failure,omitempty"`
 	LastDetail  string     `json:"last_detail,omitempty"`
 	NextTry     *time.Time `json:"next_try,omitempty"`
@@ -116,7 +119,8 @@ type Refusal struct {
 type Child struct {
 	ID        uint64     `json:"id"`
 	InUse     bool       `json:"in_use"` // carries what we send
-	Suite     string     `json:"suite"`  // as in ESP:SM4_CBC/HMAC_SM3_96
+	Plane     string     `json:"plane"`
+	Suite     string     `json:"suite"` // as in ESP:SM4_CBC/HMAC_SM3_96
 	ESN       bool       `json:"esn"`
 	Encap     bool       `json:"encap"` // in UDP
 	Local     string     `json:"local"`
@@ -147,9 +151,10 @@ type Counters struct {
 	Packets   map[string]uint64 `json:"packets"`
 }
 
-// request names a tunnel.
+// request names a tunnel, and where it shall go.
 type request struct {
 	Tunnel string `json:"tunnel"`
+	Plane  string `json:"plane,omitempty"`
 }
 
 // problem is the body of every answer that is not a success.
@@ -169,5 +174,6 @@ const (
 	rekeyPath   = "/v1/rekey"
 	rekeyIKE    = "/v1/rekey-ike"
 	handover    = "/v1/handover"
+	movePath    = "/v1/dataplane/move"
 	contentType = "application/json"
 )

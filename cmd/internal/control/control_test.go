@@ -47,6 +47,10 @@ func (g *gateway) RekeyIKE(_ context.Context, t string) error {
 	g.asked = append(g.asked, "rekey-ike "+t)
 	return g.err
 }
+func (g *gateway) Move(_ context.Context, t, plane string) error {
+	g.asked = append(g.asked, "move "+t+" "+plane)
+	return g.err
+}
 
 // serve runs a server for the length of a test and returns its socket.
 func serve(t *testing.T, g Gateway) string {
@@ -85,7 +89,10 @@ func TestACommandReachesTheGateway(t *testing.T) {
 	if err := c.Down(t.Context(), "net"); err != nil {
 		t.Error(err)
 	}
-	if got := strings.Join(g.asked, ", "); got != "up net, down net" {
+	if err := c.Move(t.Context(), "net", "kernel"); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(g.asked, ", "); got != "up net, down net, move net kernel" {
 		t.Errorf("asked for %s", got)
 	}
 	g.err = fmt.Errorf("%w: %q; it has: net", ErrUnknownTunnel, "x")

@@ -35,6 +35,7 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 		}
 		answer(w, http.StatusOK, struct{}{})
 	})
+	mux.HandleFunc("POST "+movePath, orderOf(func(ctx context.Context, in request) error { return g.Move(ctx, in.Tunnel, in.Plane) }))
 	handler := http.TimeoutHandler(mux, patience, `{"error":"the gateway did not answer in time"}`)
 	s := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -78,6 +79,11 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 
 // order reads which tunnel is meant and does it.
 func order(do func(ctx context.Context, tunnel string) error) http.HandlerFunc {
+	return orderOf(func(ctx context.Context, in request) error { return do(ctx, in.Tunnel) })
+}
+
+// orderOf reads an order and does it.
+func orderOf(do func(ctx context.Context, in request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in request
 		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
@@ -94,7 +100,7 @@ func order(do func(ctx context.Context, tunnel string) error) http.HandlerFunc {
 			refuse(w, http.StatusBadRequest, errors.New("name a tunnel"))
 			return
 		}
-		switch err := do(r.Context(), in.Tunnel); {
+		switch err := do(r.Context(), in); {
 		case errors.Is(err, ErrUnknownTunnel):
 			refuse(w, http.StatusNotFound, err)
 		case err != nil:

@@ -11,15 +11,14 @@ import (
 // page collects lines and remembers the moment that ages are counted from.
 type page struct {
 	strings.Builder
-	now   time.Time
-	plane string
+	now time.Time
 }
 
 func (p *page) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
 
 // WriteText writes a status for people. A star behind a cookie marks our own.
 func WriteText(w io.Writer, s Status) error {
-	p := &page{now: s.Now, plane: s.Plane}
+	p := &page{now: s.Now}
 	site := s.Site
 	if site == "" {
 		site = "gateway"
@@ -143,7 +142,7 @@ func (p *page) session(name string, n int, s Session) {
 
 func (p *page) tunnel(t Tunnel) {
 	if len(t.Children) == 0 {
-		p.line("  %s: %s", t.Name, strings.ToUpper(t.State))
+		p.line("  %s: %s, path %s", t.Name, strings.ToUpper(t.State), t.Plane)
 		p.line("    local %s  remote %s", t.Local, t.Remote)
 	}
 	for _, c := range t.Children {
@@ -162,7 +161,7 @@ func (p *page) child(t Tunnel, c Child) {
 	if !c.InUse {
 		state = "INSTALLED (receiving only)"
 	}
-	head := fmt.Sprintf("  %s: #%d, %s, TUNNEL, %s, path %s", t.Name, c.ID, state, c.Suite, p.plane)
+	head := fmt.Sprintf("  %s: #%d, %s, TUNNEL, %s, path %s", t.Name, c.ID, state, c.Suite, c.Plane)
 	if c.ESN {
 		head += ", esn"
 	}

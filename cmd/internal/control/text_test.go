@@ -26,24 +26,24 @@ func sample() Status {
 		Explicit: "profile: h3c-draft"}
 	half := Session{State: "connecting", Version: "1.1", CookieI: "0102030405060708", CookieR: "1112131415161718",
 		Local: "[2001:db8::1]:4500", Remote: "[2001:db8::7]:4500", LocalName: "C=CN, O=A, CN=gw1", Created: *ago(3 * time.Second), NAT: "remote"}
-	net := Child{ID: 12, InUse: true, Suite: "ESP:SM4_CBC/HMAC_SM3_96", Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
+	net := Child{ID: 12, InUse: true, Plane: "kernel", Suite: "ESP:SM4_CBC/HMAC_SM3_96", Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
 		Outside: "192.0.2.1 > 198.51.100.7", MTU: 1390, Installed: ago(time.Minute), Expires: in(50 * time.Minute),
 		In:  Half{SPI: "c4a1b2c3", Bytes: 913244, Packets: 1204, Last: ago(0)},
 		Out: Half{SPI: "5d6e7f80", Bytes: 801122, Packets: 1190, Last: ago(2 * time.Second)}, Replayed: 1, BadAuth: 2, BadPolicy: 3}
-	next := Child{ID: 13, Suite: "ESP:SM4_GCM_128", ESN: true, Encap: true, Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
+	next := Child{ID: 13, Plane: "userspace", Suite: "ESP:SM4_GCM_128", ESN: true, Encap: true, Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
 		In: Half{SPI: "00000100"}, Out: Half{SPI: "00000101"}}
 	return Status{
-		Version: "1.0", Site: "hq", Plane: "userspace", Now: now, Started: *ago(2*time.Hour + 3*time.Minute), HalfOpen: 1,
+		Version: "1.0", Site: "hq", Plane: "kernel+userspace", Now: now, Started: *ago(2*time.Hour + 3*time.Minute), HalfOpen: 1,
 		Clock: "2026-03-01 12:00 lies before 2026-06-01 00:00, when this program was built", Warnings: []string{"net.ipv4.ip_forward is 0"},
 		Certificates: []Certificate{{"sign", "C=CN, O=A, CN=gw1", "1f", *in(90 * day)}, {"enc", "C=CN, O=A, CN=gw1", "20", *ago(day)}},
 		Peers:        []string{"b", "c"},
 		Sessions:     []Session{up, half},
 		Learned:      []Learned{{"b", strings.Repeat("ab", 32), "{ike_sm4_id: 127, esp_sm4_id: 127}"}},
 		Tunnels: []Tunnel{
-			{Name: "net", Peer: "b", State: "up", Local: "10.1.0.0/16", Remote: "10.2.0.0/16", Children: []Child{net, next}},
-			{Name: "lab", Peer: "b", State: "connecting", Local: "10.8.0.0/16", Remote: "10.9.0.0/16",
+			{Name: "net", Peer: "b", State: "up", Plane: "kernel", Local: "10.1.0.0/16", Remote: "10.2.0.0/16", Children: []Child{net, next}},
+			{Name: "lab", Peer: "b", State: "connecting", Plane: "kernel", Local: "10.8.0.0/16", Remote: "10.9.0.0/16",
 				LastFailure: "no-proposal", LastDetail: "peer refused", NextTry: in(30 * time.Second)},
-			{Name: "far", Peer: "c", State: "stopped", Local: "0.0.0.0/0", Remote: "10.7.0.0/16", LastFailure: "operator"},
+			{Name: "far", Peer: "c", State: "stopped", Plane: "userspace", Local: "0.0.0.0/0", Remote: "10.7.0.0/16", LastFailure: "operator"},
 		},
 		Refusals: []Refusal{
 			{At: *ago(time.Minute), Claimed: true, Remote: "[2001:db8::9]:500", Reason: "certificate-unknown-ca"},

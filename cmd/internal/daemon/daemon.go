@@ -61,7 +61,7 @@ func Run(ctx context.Context, p *Plan, log *slog.Logger) (err error) {
 		go func() { ended <- serve(ctx) }()
 	}
 	log.Info("running", "version", p.build.Version, "policy", p.Config.Policy, "peers", len(p.Policy.Peers),
-		"tunnels", len(p.Policy.Tunnels), "plane", g.planeName)
+		"tunnels", len(p.Policy.Tunnels), "plane", g.lives.Name())
 	g.warnNonGM()
 	if err := tellSystemd("READY=1"); err != nil {
 		log.Warn("systemd", "error", err)
@@ -108,8 +108,11 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 		return nil, nil, fmt.Errorf("data plane: %w", err)
 	}
 	built.add(g.plane.Close)
-	g.planeName = name
-	log.Info("data plane", "plane", name, "because", why)
+	g.lives, g.because = residenceOf(g.plane, name), why
+	log.Info("data plane", "plane", g.lives.Name(), "because", why)
+	if b, ok := g.plane.(*both); ok {
+		b.placed = func(name, plane, why string) { log.Info("placed", "tunnel", name, "plane", plane, "because", why) }
+	}
 	for _, warning := range g.plane.Warnings() {
 		log.Warn("host", "detail", warning)
 	}

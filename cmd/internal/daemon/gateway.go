@@ -22,14 +22,15 @@ import (
 
 // gateway is a running gateway as its operators see it.
 type gateway struct {
-	plan      atomic.Pointer[Plan] // in force
-	server    *server.Server
-	plane     plane
-	planeName string
-	log       *slog.Logger
-	metrics   *metrics
-	started   time.Time
-	learned   chan struct{} // something was: to be written down
+	plan    atomic.Pointer[Plan] // in force
+	server  *server.Server
+	plane   plane
+	lives   residence // of children
+	because string    // why that plane was chosen
+	log     *slog.Logger
+	metrics *metrics
+	started time.Time
+	learned chan struct{} // something was: to be written down
 
 	changed chan struct{} // children changed
 	handed  atomic.Bool   // what the kernel carries is the next process's
@@ -72,7 +73,7 @@ func (g *gateway) read(ctx context.Context) (reading, error) {
 	}
 	c := g.server.Counters()
 	return reading{
-		planeName: g.planeName, policy: p.Policy, own: p.Own, verifiers: p.verifiers, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
+		lives: g.lives, policy: p.Policy, own: p.Own, verifiers: p.verifiers, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
 		clock: implausible(time.Now(), p.build.Time, lastTime(p.Config.StateDir)),
 		plane: g.plane.Counters(),
 		server: map[string]uint64{"received": c.Received, "refused": c.Refused, "queue-dropped": c.QueueDropped,

@@ -29,7 +29,7 @@ type source interface {
 
 // reading is everything that a scrape and a status are made of.
 type reading struct {
-	planeName string
+	lives     residence
 	policy    *policy.Policy
 	own       trust.Pair
 	verifiers map[string]*trust.Verifier

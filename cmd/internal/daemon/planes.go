@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"yumen/cmd/internal/config"
 	"yumen/esp/tunnel"
@@ -40,37 +39,44 @@ func (k kernelPlane) Counters() map[string]uint64 {
 const (
 	userspace = "userspace"
 	kernel    = "kernel"
+	auto      = "auto" // the kernel, and userspace beside it where needed
 )
 
-// choosePlane picks the data plane for a policy. Left to itself it takes the
-// kernel where the kernel can carry every tunnel; why says what decided.
+// choosePlane picks the data planes for a policy: userspace, kernel, or auto, the
+// kernel with userspace beside it for what the kernel cannot carry; why says what
+// decided.
 func choosePlane(c *config.Config, p *policy.Policy) (name, why string, err error) {
 	if c.Dataplane == "user" {
 		return userspace, "as configured", nil
 	}
-	unfit := kernelUnfit(p)
-	if unfit == nil {
-		unfit = xfrm.Probe(policy.SM4CBCHMACSM3)
-	}
+	unfit := xfrm.Probe(policy.SM4CBCHMACSM3)
 	switch {
-	case unfit == nil:
-		return kernel, "this kernel carries every suite of the policy", nil
-	case c.Dataplane == "kernel":
+	case c.Dataplane == "auto" && unfit != nil:
+		return userspace, unfit.Error(), nil
+	case c.Dataplane == "auto" && c.XFRMInterface != "":
+		// Policies that belong to an interface leave no room for a TUN beside them.
+		if err := kernelUnfit(p); err != nil {
+			return userspace, err.Error(), nil
+		}
+		return kernel, "every tunnel goes into xfrm_interface", nil
+	case c.Dataplane == "auto":
+		return auto, "this kernel carries SM4-CBC with HMAC-SM3", nil
+	}
+	if unfit == nil {
+		unfit = kernelUnfit(p)
+	}
+	if unfit != nil {
 		return "", "", fmt.Errorf("dataplane: kernel: %w; or choose dataplane: auto", unfit)
 	}
-	return userspace, unfit.Error(), nil
+	return kernel, "as configured", nil
 }
 
-// kernelUnfit says which tunnel no kernel can carry.
+// kernelUnfit says which tunnel no kernel can carry in every form.
 func kernelUnfit(p *policy.Policy) error {
+	where := homes(p)
 	for _, t := range p.Tunnels {
-		switch {
-		case slices.Contains(t.Suites, policy.SM4GCM128):
-			return fmt.Errorf("tunnel %s: %w", t.Name, xfrm.ErrNoGCM)
-		case slices.Contains(t.Suites, policy.AESCBCHMACSHA256):
-			return fmt.Errorf("tunnel %s: %w", t.Name, xfrm.ErrNotGM)
-		case t.Outer.DSCP > 0 || t.Outer.DF == policy.DFSet:
-			return fmt.Errorf("tunnel %s: the kernel cannot set a fixed DSCP or DF", t.Name)
+		if h := where[t.Name]; h.why != "" {
+			return fmt.Errorf("tunnel %s: %s", t.Name, h.why)
 		}
 	}
 	return nil
@@ -92,6 +98,9 @@ func interfaceID(c *config.Config) uint32 {
 // openPlane opens a data plane with the guard of the policy in place, and then
 // takes away the guard that the other plane may have left.
 func openPlane(name string, c *config.Config, p *policy.Policy) (plane, error) {
+	if name == auto {
+		return openBoth(c, p)
+	}
 	if name == kernel {
 		k, err := xfrm.New(kernelConfig(c))
 		if err != nil {
@@ -104,6 +113,36 @@ func openPlane(name string, c *config.Config, p *policy.Policy) (plane, error) {
 		return nil, err
 	}
 	return guarded(u, p, xfrm.RemoveGuard)
+}
+
+// openBoth opens the kernel plane, and the userspace plane if a tunnel may need it.
+func openBoth(c *config.Config, p *policy.Policy) (plane, error) {
+	k := kernelConfig(c)
+	name, h := userPort(p, homes(p))
+	k.NoWire = name != ""
+	x, err := xfrm.New(k)
+	if err != nil {
+		return nil, err
+	}
+	b := newBoth(kernelPlane{x}, userConfig(c, false).Name, func(noWire bool) (userSide, error) {
+		return tunnel.New(userConfig(c, noWire))
+	})
+	if name != "" {
+		b.userPort = fmt.Sprintf("tunnel %s may need userspace and UDP: %s", name, h.why)
+	}
+	return guarded(b, p, func() error {
+		if len(b.planes()) > 1 {
+			return nil // it took over what an earlier one left
+		}
+		return tunnel.RemoveGuard(planeConfig(c))
+	})
+}
+
+// userConfig is that of a userspace plane beside the kernel's.
+func userConfig(c *config.Config, noWire bool) tunnel.Config {
+	t := planeConfig(c)
+	t.Beside, t.NoWire = true, noWire
+	return t
 }
 
 func guarded(x plane, p *policy.Policy, removeOther func() error) (plane, error) {

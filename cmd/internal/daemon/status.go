@@ -14,7 +14,7 @@ import (
 // describe turns a reading into what the command line is told.
 func describe(r reading, version string, now time.Time) control.Status {
 	s := control.Status{
-		Version: version, Site: r.policy.Site, Plane: r.planeName, Now: now, Started: r.started, Clock: r.clock,
+		Version: version, Site: r.policy.Site, Plane: r.lives.Name(), Now: now, Started: r.started, Clock: r.clock,
 		HalfOpen: r.engine.HalfOpen, Sessions: []control.Session{}, Tunnels: []control.Tunnel{}, Peers: []string{},
 		Certificates: []control.Certificate{own("sign", r.own.Sign), own("enc", r.own.Enc)},
 		Counters:     control.Counters{Datagrams: r.server, Packets: r.plane},
@@ -33,7 +33,7 @@ func describe(r reading, version string, now time.Time) control.Status {
 		selectors[t.Name] = t.Selector
 	}
 	for _, t := range r.engine.Tunnels {
-		s.Tunnels = append(s.Tunnels, tunnelOf(t, selectors[t.Name], r.usage))
+		s.Tunnels = append(s.Tunnels, tunnelOf(t, selectors[t.Name], r))
 	}
 	return s
 }
@@ -60,14 +60,14 @@ func session(x ike.SessionStatus) control.Session {
 	}
 }
 
-func tunnelOf(t ike.TunnelStatus, sel policy.Selector, usage map[esp.ChildID]esp.Usage) control.Tunnel {
-	out := control.Tunnel{Name: t.Name, Peer: t.Peer, State: t.State, Local: side(sel.Local, sel.Protocol, sel.LocalPort),
+func tunnelOf(t ike.TunnelStatus, sel policy.Selector, r reading) control.Tunnel {
+	out := control.Tunnel{Name: t.Name, Peer: t.Peer, State: t.State, Plane: r.lives.Current(t.Name), Local: side(sel.Local, sel.Protocol, sel.LocalPort),
 		Remote: side(sel.Remote, sel.Protocol, sel.RemotePort), LastFailure: string(t.LastFailure),
 		LastDetail: t.LastDetail, NextTry: moment(t.NextTry)}
 	for i, c := range t.Children {
-		u := usage[c.ID]
+		u := r.usage[c.ID]
 		child := control.Child{
-			ID: uint64(c.ID), InUse: c.ID == t.InUse, Suite: c.Suite.Describe(c.ICVBits), ESN: c.ESN, Encap: c.Path.Encap,
+			ID: uint64(c.ID), InUse: c.ID == t.InUse, Plane: r.lives.PlaneOf(c.ID), Suite: c.Suite.Describe(c.ICVBits), ESN: c.ESN, Encap: c.Path.Encap,
 			Local:   side(c.Selector.Local, c.Selector.Protocol, c.Selector.LocalPort),
 			Remote:  side(c.Selector.Remote, c.Selector.Protocol, c.Selector.RemotePort),
 			Outside: fmt.Sprintf("%v > %v", c.Path.Local, c.Path.Remote), MTU: u.EffectiveMTU,

@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"yumen/esp"
+	"yumen/ike/server"
+)
+
+// planes are those that run.
+func (b *both) planes() []plane {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.user == nil {
+		return []plane{b.kernel}
+	}
+	return []plane{b.kernel, b.user}
+}
+
+// Name is what status shows of the planes that run.
+func (b *both) Name() string {
+	if len(b.planes()) == 1 {
+		return kernel
+	}
+	return kernel + "+" + userspace
+}
+
+// PlaneOf is the plane of a child; empty: there is no such child.
+func (b *both) PlaneOf(id esp.ChildID) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.children[id].plane
+}
+
+// Current is the plane that a tunnel sends by, or would.
+func (b *both) Current(name string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current(name)
+}
+
+// Counters merges those of the planes. The kernel counts each packet of protocol 50
+// that is not its own as of no state, also those that the userspace plane opens or
+// has counted as unknown: they are left out.
+func (b *both) Counters() map[string]uint64 {
+	out := map[string]uint64{}
+	for _, x := range b.planes() {
+		maps.Copy(out, x.Counters())
+	}
+	const noStates = "XfrmInNoStates"
+	if n, ok := out[noStates]; ok {
+		out[noStates] = n - min(n, out["raw-received"])
+	}
+	return out
+}
+
+// Warnings are those of all planes.
+func (b *both) Warnings() (list []string) {
+	for _, x := range b.planes() {
+		list = append(list, x.Warnings()...)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// Trouble joins that of the planes.
+func (b *both) Trouble() (err error) {
+	for _, x := range b.planes() {
+		err = errors.Join(err, x.Trouble())
+	}
+	return err
+}
+
+// Close ends both planes; their guards stay.
+func (b *both) Close() (err error) {
+	close(b.done)
+	for _, x := range slices.Backward(b.planes()) {
+		err = errors.Join(err, x.Close())
+	}
+	b.running.Wait()
+	close(b.events)
+	return err
+}
+
+// port is the plane that has the NAT traversal port. It never changes.
+func (b *both) port() plane {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.userPort != "" {
+		return b.user
+	}
+	return b.kernel
+}
+
+// ReadIKE, WriteIKE, ProbeIKE and WriteKeepalive are those of the owner of the port.
+func (b *both) ReadIKE() (data []byte, local, remote netip.AddrPort, err error) {
+	return b.port().ReadIKE()
+}
+
+func (b *both) WriteIKE(data []byte, local, remote netip.AddrPort) error {
+	return b.port().WriteIKE(data, local, remote)
+}
+
+func (b *both) WriteKeepalive(local, remote netip.AddrPort) error {
+	return b.port().WriteKeepalive(local, remote)
+}
+
+// ProbeIKE sends whole or not at all, where the owner of the port can.
+func (b *both) ProbeIKE(data []byte, local, remote netip.AddrPort) error {
+	return natWire{b.port()}.ProbeIKE(data, local, remote)
+}
+
+// LearnPath hands advice about a path to all planes.
+func (b *both) LearnPath(local, remote netip.Addr, mtu int) {
+	for _, x := range b.planes() {
+		if p, ok := x.(server.PathLearner); ok {
+			p.LearnPath(local, remote, mtu)
+		}
+	}
+}
+
+// Adopt takes children of the kernel plane back. One in UDP is left to end if the
+// port belongs to the other plane now.
+func (b *both) Adopt(children []esp.Child) ([]esp.ChildID, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var fit []esp.Child
+	byID := map[esp.ChildID]esp.Child{}
+	for _, c := range children {
+		if !c.Path.Encap || b.userPort == "" {
+			fit, byID[c.ID] = append(fit, c), c
+		}
+	}
+	taken, err := b.kernel.Adopt(fit)
+	for _, id := range taken {
+		c := byID[id]
+		b.children[id], b.sending[c.Tunnel] = resident{c, kernel}, id
+	}
+	b.tellForeign()
+	return taken, errors.Join(err, b.agree())
+}
+
+// Outlives reports whether a child carries on when this process ends: in the kernel.
+func (b *both) Outlives(id esp.ChildID) bool {
+	return b.PlaneOf(id) == kernel && b.kernel.Outlives(id)
+}

@@ -1,0 +1,70 @@
+package daemon
+
+import (
+	"fmt"
+
+	"yumen/policy"
+	"yumen/xfrm"
+)
+
+// home is the plane of a tunnel as far as the policy says.
+type home struct {
+	plane string
+	why   string // it is not the kernel, or may not stay it; empty: nothing speaks against the kernel
+}
+
+// homes are the planes of the tunnels of a policy on a machine whose kernel can carry
+// what kernels carry. A tunnel goes to userspace if the kernel can carry it in no
+// form; if only some of its suites are beyond the kernel, the child decides.
+//
+// Tunnels that share addresses and differ in protocol or ports have one home: packets
+// find their plane by address, and a fragment has no ports.
+func homes(p *policy.Policy) map[string]home {
+	out := make(map[string]home, len(p.Tunnels))
+	for _, t := range p.Tunnels {
+		out[t.Name] = homeOf(t)
+	}
+	for again := true; again; {
+		again = false
+		for _, t := range p.Tunnels {
+			for _, o := range p.Tunnels {
+				if h := out[t.Name]; t.Name != o.Name && h.why != "" && entangled(t, o) && (h.plane == kernel || out[o.Name].plane == kernel) {
+					out[t.Name] = home{userspace, h.why}
+					out[o.Name] = home{userspace, fmt.Sprintf("it shares addresses with tunnel %s, of which: %s", t.Name, h.why)}
+					again = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+func homeOf(t policy.Tunnel) home {
+	h := home{plane: userspace}
+	for _, s := range t.Suites {
+		if err := xfrm.Carries(s, t.Outer); err != nil {
+			h.why = err.Error()
+		} else {
+			h.plane = kernel
+		}
+	}
+	return h
+}
+
+// entangled tunnels share addresses, and only ports tell their packets apart.
+func entangled(a, b policy.Tunnel) bool {
+	return (a.Selector.Protocol != 0 || b.Selector.Protocol != 0) &&
+		a.Selector.Local.Overlaps(b.Selector.Local) && a.Selector.Remote.Overlaps(b.Selector.Remote)
+}
+
+// userPort says which tunnel makes the userspace plane the owner of the NAT traversal
+// port: one that may need that plane and may travel in UDP. The kernel never hands
+// back what it receives there, so the port and all children in UDP have one plane.
+func userPort(p *policy.Policy, where map[string]home) (tunnel string, h home) {
+	for _, t := range p.Tunnels {
+		if peer, ok := p.Peer(t.Peer); where[t.Name].why != "" && ok && peer.Encap != policy.EncapOff {
+			return t.Name, where[t.Name]
+		}
+	}
+	return "", home{}
+}
