@@ -287,8 +287,10 @@ func (w *writer) unsaid() {
 		w.remark("我方首选 "+w.Tunnel.Suites[0].String()+"，下列命令为 SM4-CBC + HMAC-SM3；我方须在 suites 中列入 sm4cbc-hmacsm3。",
 			"We prefer "+w.Tunnel.Suites[0].String()+"; the commands are for SM4-CBC with HMAC-SM3: our tunnel must list sm4cbc-hmacsm3.")
 	}
-	w.remark(fmt.Sprintf("对象编号（acl %d、proposal %d、顺序号 %d）只是示例，若已占用请改用空闲编号。", aclNumber, proposalNumber, sequence),
-		fmt.Sprintf("The numbers (acl %d, proposal %d, sequence %d) are examples: use free ones.", aclNumber, proposalNumber, sequence))
+	if w.v != Hillstone {
+		w.remark(fmt.Sprintf("对象编号（acl %d、proposal %d、顺序号 %d）只是示例，若已占用请改用空闲编号。", aclNumber, proposalNumber, sequence),
+			fmt.Sprintf("The numbers (acl %d, proposal %d, sequence %d) are examples: use free ones.", aclNumber, proposalNumber, sequence))
+	}
 	w.remark("双证书与私钥在贵方设备上生成或导入，我方不经手。两张证书须由我方信任的 CA 签发。",
 		"Both certificates and their keys are made on or imported into your box; we never see the keys. The CA must be the one that we trust.")
 }

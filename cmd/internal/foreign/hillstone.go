@@ -10,8 +10,8 @@ import (
 func (w *writer) hillstone() {
 	w.hillstonePhase1()
 	w.hillstonePhase2()
-	w.remark("国密认证方式在部分版本中显示为 GM-DE；若无 authentication gm-de，请选择带 SM2 数字信封的方式。命令细节以 StoneOS 版本为准。",
-		"Some versions show the authentication as GM-DE; without authentication gm-de choose the one with the SM2 envelope. Details differ by StoneOS version.")
+	w.remark("国密认证方式在部分版本中显示为 GM-DE；若无 authentication gm-de，请选择带 SM2 数字信封的方式。除 protocol-standard、信任域和 ID 类型外，写法凭经验给出，请用 ? 核对。",
+		"Some versions show the authentication as GM-DE; without authentication gm-de choose the one with the SM2 envelope. But for protocol-standard, trust domains and types of ID the spelling is from memory: check it with ?.")
 	w.remark("protocol-standard guomi 的版本两端必须一致；v1.0 只有一张证书，且发起方须预先导入响应方证书。",
 		"The version of protocol-standard guomi must be the same at both ends; v1.0 has one certificate, and the initiator needs that of the responder beforehand.")
 	w.remark("NAT 穿越默认关闭，需要时两端都要开启。", "NAT traversal is off by default: if it is needed, switch it on at both ends.")

@@ -18,8 +18,8 @@ func (w *writer) huawei() {
 	}
 	w.huaweiIKE()
 	w.huaweiIPsec()
-	w.remark("authentication-method digital-envelope 须为国密数字信封（SM2）。华为云 VPN 选 digital-envelope-v2，不要选 hss-de。",
-		"authentication-method digital-envelope must be the national envelope with SM2. On Huawei Cloud VPN choose digital-envelope-v2, not hss-de.")
+	w.remark("authentication-method 须为国密数字信封（SM2）。公开资料只见于 UDG（Digital_envelope）和华为云 VPN（digital-envelope-v2），USG、AR 上的关键字是推断，请用 ? 核对；不要选 hss-de，那是另一种信封。",
+		"authentication-method must be the national envelope with SM2. It is published for UDG (Digital_envelope) and Huawei Cloud VPN (digital-envelope-v2); the word for USG and AR is inferred: check it with ?. Not hss-de, which is another envelope.")
 	w.remark("华为国密仅支持 IKEv1 主模式；公开手册（UDG）注明国密下不支持 NAT 穿越和 ESN，两端之间请勿有 NAT。",
 		"The GM suites of Huawei know main mode of IKEv1 only; the public manual (UDG) has neither NAT traversal nor ESN with them: no NAT may stand between.")
 	w.remark("双证书的绑定方式随型号而异（pki realm，或 certificate local-filename 及加密证书的对应命令），以设备为准。",

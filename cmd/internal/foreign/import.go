@@ -316,6 +316,9 @@ func (im *importer) proposal(v *view) *line {
 		im.must(v, []string{"authentication-method"}, "sm2-de", "sm2-de")
 	} else {
 		im.must(v, []string{"authentication-method"}, "digital-envelope", "digital-envelope-v2")
+		if l := v.find("authentication-method", "hss-de"); l != nil {
+			l.conflict("an envelope of Huawei's own, not that of GB/T 36968: choose digital-envelope, or digital-envelope-v2 where that is offered")
+		}
 	}
 	im.must(v, []string{"encryption-algorithm"}, "sm4", "sm4-cbc")
 	im.must(v, []string{"authentication-algorithm"}, "sm3")

@@ -146,6 +146,13 @@ func TestWhatTheFarEndMustChangeIsMarked(t *testing.T) {
 	}
 }
 
+func TestHuaweisOwnEnvelopeIsNotTakenForTheNationalOne(t *testing.T) {
+	d, _ := drafted(t, foreign.Huawei, []byte("ike proposal 1\n authentication-method hss-de\n#\nike peer p\n ike-proposal 1\n#\nipsec policy m 1 isakmp\n ike-peer p\n"))
+	if !slices.ContainsFunc(d.Findings, func(f foreign.Finding) bool { return f.Change && strings.Contains(f.Reason, "Huawei's own") }) {
+		t.Errorf("%s", d.Policy)
+	}
+}
+
 func TestHugeDumpGivesADraftAllTheSame(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("acl advanced 3101\n")

@@ -111,8 +111,8 @@ func (p *page) section(s section) {
 func (p *page) commands(v foreign.Vendor, s foreign.Script) {
 	p.n++
 	p.line("\n## %d. %s", p.n, fmt.Sprintf(p.say("%v 设备命令", "Commands for a box of %v"), v))
-	p.line("\n%s", p.say("在系统视图（全局配置模式）下逐段粘贴。命令依据厂商公开手册，个别型号写法不同。",
-		"Paste them in the system view (global configuration). They follow the maker's public manuals; models differ."))
+	p.line("\n%s", p.say("在系统视图（全局配置模式）下逐段粘贴。命令依据厂商公开手册写成，未在实机上验证，存疑之处列在后面。",
+		"Paste them in the system view (global configuration). They are written by the maker's public manuals and were tried on no box; doubts are listed behind them."))
 	if len(s.Fill) > 0 {
 		p.line("\n%s\n", p.say("先替换下列只有贵方知道的值：", "First replace what only you know:"))
 	}
