@@ -232,7 +232,7 @@ func TestEveryCommandSaysWhatItDoes(t *testing.T) {
 		}
 	}
 	walk(root)
-	for _, name := range []string{"run", "check", "status", "up", "down", "pki", "decode", "version"} {
+	for _, name := range []string{"run", "check", "status", "up", "down", "dataplane", "pki", "decode", "version"} {
 		if c, _, err := root.Find([]string{name}); err != nil || c.Name() != name {
 			t.Errorf("%s is missing", name)
 		}
