@@ -25,7 +25,7 @@ PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(inter
 # something else: a failure counts when it comes twice. The first one is shown too.
 twice = $(1) || { echo "failed once; trying again"; $(1); }
 
-.PHONY: help setup-demo setup-test build demo test check unit arm64 netns interop vm vm-avx fuzz soak golden bench dkms dkms-check clean
+.PHONY: help setup-demo setup-test build demo test check unit cpus netns interop vm vm-avx fuzz soak golden bench dkms dkms-check clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -47,7 +47,7 @@ demo: setup-demo build
 	@SUITE=$(SUITE) ENCAP=$(ENCAP) ICV=$(ICV) PLANE=$(PLANE) test/demo.sh
 
 ## make test     everything below but golden and bench
-test: setup-test check unit arm64 netns interop vm fuzz
+test: setup-test check unit cpus netns interop vm fuzz
 	@echo "make test: all passed"
 
 ## make check    formatting, vet, tidy modules
@@ -60,15 +60,9 @@ check:
 unit:
 	$(GO) test -timeout 15m $(PURE)
 
-## make arm64    esp's tests, built for arm64, under qemu-user where that is installed
-arm64:
-	@mkdir -p $(BUILD)
-	@for p in esp esp/internal/lanes; do \
-		GOARCH=arm64 CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/arm64.test ./$$p || exit 1; \
-		if qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64); then \
-			(cd $$p && echo "arm64 $$p" && $$qemu $(CURDIR)/$(BUILD)/arm64.test -test.short) || exit 1; \
-		else echo "SKIP: arm64 tests of $$p are built, not run: needs qemu-user-static"; fi; \
-	done
+## make cpus     esp's tests on other processors, under qemu-user: arm64, x86 with AES-NI, x86 without
+cpus:
+	@GO=$(GO) test/cpus.sh $(BUILD)
 
 ## make netns    real daemons and data planes in network namespaces (root)
 netns: build
