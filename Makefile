@@ -14,6 +14,9 @@ PLANE ?= user
 REKEYS ?= 10000
 LOSS   ?= 0
 
+# Of the comparison in the bench: offloads that our planes do without.
+WITHOUT ?=
+
 # For each fuzz target: runs (Nx) or time (Ns, which the go command may end with an
 # error of its own when the machine is busy).
 FUZZTIME ?= 10000x
@@ -107,11 +110,14 @@ dkms-check:
 golden:
 	$(GO) test ./test/lab/... ./cmd/... -update
 
-## make bench    benchmarks of the data plane and of negotiation
+## make bench    benchmarks of the data plane and of negotiation, and tunnels against others; WITHOUT="udp-segment ..."
 bench:
 	$(GO) test -run '^$$' -bench . -skip Ratios -benchmem ./esp/... ./policy/... ./test/lab/...
 	$(GO) test -run '^$$' -bench Ratios -benchtime 1x ./esp ./esp/internal/lanes
 	$(GO) test -run '^$$' -bench Flood -benchtime 1x -count 1 ./test/soak
+	@test/bench/setup.sh
+	@$(GO) build -o $(BUILD)/bench.bin ./test/bench
+	@$(BUILD)/bench.bin -wireguard $(BUILD)/wireguard -without "$(WITHOUT)"
 
 clean:
 	rm -rf $(BUILD)

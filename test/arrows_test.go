@@ -33,8 +33,9 @@ var house = map[string]room{
 	"esp":                    {own: "esp/internal/lanes policy policy/secret", pure: true},
 	"esp/internal/lanes":     {foreign: map[string]string{gmsm: "soft.go"}, pure: true},
 	"esp/internal/lanes/gen": {},
+	"esp/internal/segment":   {pure: true},
 	"esp/ours":               {},
-	"esp/tunnel": {own: "esp esp/ours policy", foreign: map[string]string{
+	"esp/tunnel": {own: "esp esp/internal/segment esp/ours policy", foreign: map[string]string{
 		"github.com/vishvananda/netlink": "*_linux.go", "golang.org/x": "*.go"}},
 	"xfrm":     {own: "esp esp/ours policy policy/secret", foreign: map[string]string{"github.com/vishvananda/netlink": "*.go", "golang.org/x": "*.go"}},
 	"ike/wire": {pure: true},

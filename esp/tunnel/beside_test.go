@@ -64,7 +64,8 @@ func TestPacketsOfTheKernelPlaneAreNotUnknown(t *testing.T) {
 	p.spd, _ = policy.Compile(&policy.Policy{})
 	from := netip.MustParseAddrPort("192.0.2.2:0")
 	p.Foreign([]esp.Child{{In: esp.Half{SPI: 0x1000}, Path: esp.Path{Remote: from}}})
-	w := newInWorker(p, raw4)
+	p.tuns = []*tunQueue{{}}
+	w := newInWorker(p, raw4, 0)
 	for _, spi := range []byte{0x10, 0x20} {
 		w.packet(p.snap.Load(), &datagram{data: []byte{0, 0, spi, 0, 0, 0, 0, 1}, remote: from})
 	}

@@ -51,6 +51,8 @@ type counts [counters]atomic.Uint64
 
 func (c *counts) add(n counter) { c[n].Add(1) }
 
+func (c *counts) addMany(n counter, many int) { c[n].Add(uint64(many)) }
+
 // Counters returns the counts of the whole plane since New by name. "sealed" and
 // "opened" are packets that went through; "ike-received" and "keepalive-received"
 // explain themselves; "icmp-believed" are errors about the size of packets of ours,

@@ -10,20 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/esp"
+	"yumen/esp/internal/segment"
 	"yumen/policy"
 )
 
 const mostMoved = 4096
 
 // inWorker carries packets from one socket to the TUN. It alone opens packets of
-// the SAs whose path ends at its socket.
+// the SAs whose path ends at its socket: those of its kind with its share of SPIs.
+// It writes to the queue of its place, and since the host reads the other direction
+// of a connection from the queue that one was written to, both directions of a
+// child meet at one place.
 type inWorker struct {
 	worker
 	plane   *Plane
-	tun     *os.File
-	from    *receiver
+	host    *tunWriter
+	from    *inbox
 	kind    kind
-	plain   []byte
+	place   uint32 // among
+	places  uint32 // sockets of the kind
+	list    []received
+	jobs    []esp.Opening // beside list
+	many    esp.Batch
+	joiner  segment.Joiner
 	piece   []byte
 	whole   *esp.Reassembler
 	expired time.Time
@@ -32,36 +41,59 @@ type inWorker struct {
 	fragID  uint32
 }
 
-func newInWorker(p *Plane, k kind) *inWorker {
+func newInWorker(p *Plane, k kind, i int) *inWorker {
 	return &inWorker{
-		plane: p, tun: p.tun, kind: k, plain: make([]byte, 0, maxPacket), piece: make([]byte, maxPacket),
-		whole: esp.NewReassembler(esp.ReassemblyLimits{}), unknown: newSources(), moved: map[esp.ChildID]netip.AddrPort{},
+		plane: p, host: newTUNWriter(p.tuns[i%len(p.tuns)]), kind: k, place: uint32(i), places: uint32(1 + len(p.spread[k])), list: make([]received, 0, mostReceived),
+		jobs: make([]esp.Opening, 0, mostReceived), piece: make([]byte, maxPacket),
+		joiner: segment.Joiner{TCP: p.offloads&OffloadTSO != 0, UDP: p.offloads&OffloadUSO != 0},
+		whole:  esp.NewReassembler(esp.ReassemblyLimits{}), unknown: newSources(), moved: map[esp.ChildID]netip.AddrPort{},
 	}
 }
+
+// mostReceived packets are opened together at most.
+const mostReceived = 256
 
 func (w *inWorker) run() {
 	var d datagram
 	for {
-		err := w.from.next(&d)
+		n, err := w.from.next()
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrClosed):
 			return
-		case errors.Is(err, errTruncated):
-			w.plane.counts.add(dropMalformed)
-			continue
 		default: // a shortage
 			if !errors.Is(err, unix.EINTR) && !w.plane.pause() {
 				return
 			}
 			continue
 		}
-		if w.kind.udp() && !w.isESP(&d) {
-			continue
-		}
 		w.begin()
-		w.packet(w.plane.snap.Load(), &d)
+		s := w.plane.snap.Load()
+		for i := range n {
+			if w.from.datagram(i, &d) != nil {
+				w.plane.counts.add(dropMalformed)
+				continue
+			}
+			w.take(s, &d)
+		}
+		w.finish(s)
 		w.end()
+	}
+}
+
+// take collects the packets of a datagram, which the host may have joined of many.
+// They came with one outer header: it joins only such.
+func (w *inWorker) take(s *snapshot, d *datagram) {
+	data, size := d.data, d.segment
+	if size <= 0 {
+		size = max(len(data), 1)
+	}
+	for first := true; first || len(data) > 0; first = false {
+		d.data = data[:min(size, len(data))]
+		data = data[len(d.data):]
+		if !w.kind.udp() || w.isESP(d) {
+			w.packet(s, d)
+		}
 	}
 }
 
@@ -87,6 +119,7 @@ func (w *inWorker) isESP(d *datagram) bool {
 	return false
 }
 
+// packet puts an ESP packet on the list if there is who can open it.
 func (w *inWorker) packet(s *snapshot, d *datagram) {
 	if len(d.data) < 8 {
 		w.plane.counts.add(dropMalformed)
@@ -107,26 +140,45 @@ func (w *inWorker) packet(s *snapshot, d *datagram) {
 		return
 	}
 	x := s.in[in]
-	if x == nil || x.kind != w.kind || !w.kind.udp() && d.remote.Addr() != x.child.Path.Remote.Addr().Unmap() {
+	if x == nil || x.kind != w.kind || uint32(spi)%w.places != w.place || !w.kind.udp() && d.remote.Addr() != x.child.Path.Remote.Addr().Unmap() {
 		w.plane.counts.add(dropWrongPath)
 		return
 	}
-	inner, err := in.Open(w.plain[:0], d.data)
-	w.notices(x)
-	if err != nil && !errors.Is(err, esp.ErrFragment) {
-		w.plane.counts.add(reasonOf(err))
+	if len(w.list) == mostReceived {
+		w.finish(s)
+	}
+	w.list = append(w.list, received{x: x, remote: d.remote, tos: d.tos})
+	w.jobs = append(w.jobs, esp.Opening{SA: x.in, Packet: d.data}) // in its place
+}
+
+// finish opens what is on the list and hands it to the host.
+func (w *inWorker) finish(s *snapshot) {
+	if len(w.list) == 0 {
 		return
 	}
-	now := w.plane.cfg.Now()
-	x.last.in.Store(now.UnixNano())
-	if w.kind.udp() {
-		w.follow(x, d)
+	w.many.Open(w.jobs)
+	now := w.plane.cfg.Now().UnixNano()
+	for i := range w.list {
+		r, o := &w.list[i], &w.jobs[i]
+		w.notices(r.x)
+		if o.Err != nil && !errors.Is(o.Err, esp.ErrFragment) {
+			w.plane.counts.add(reasonOf(o.Err))
+			continue
+		}
+		r.x.last.in.Store(now)
+		if w.kind.udp() {
+			w.follow(r, o.Packet)
+		}
+		if esp.Decapsulate(o.Inner, r.tos) != nil {
+			w.plane.counts.add(dropCongestion)
+			continue
+		}
+		w.deliver(s, r.x, o)
 	}
-	if esp.Decapsulate(inner, d.tos) != nil {
-		w.plane.counts.add(dropCongestion)
-		return
-	}
-	w.deliver(s, x, inner, err != nil)
+	w.emit()
+	clear(w.list)
+	clear(w.jobs)
+	w.list, w.jobs = w.list[:0], w.jobs[:0]
 }
 
 // notices passes on what the SA remarked.
@@ -151,35 +203,37 @@ func (w *inWorker) tellUnknown(spi esp.SPI, remote netip.AddrPort) {
 
 // follow reports once that the peer's mapping changed. Whether to follow it is
 // not decided here.
-func (w *inWorker) follow(x *pair, d *datagram) {
-	if d.remote == x.child.Path.Remote {
+func (w *inWorker) follow(r *received, packet []byte) {
+	x := r.x
+	if r.remote == x.child.Path.Remote {
 		if len(w.moved) > 0 {
 			delete(w.moved, x.child.ID)
 		}
 		return
 	}
-	if w.moved[x.child.ID] == d.remote || !x.in.Highest(d.data) {
+	if w.moved[x.child.ID] == r.remote || !x.in.Highest(packet) {
 		return
 	}
 	if len(w.moved) >= mostMoved {
 		clear(w.moved) // only remembers what was told already
 	}
-	w.moved[x.child.ID] = d.remote
+	w.moved[x.child.ID] = r.remote
 	e := x.event(esp.Moved)
-	e.Remote = d.remote
+	e.Remote = r.remote
 	w.plane.emit(e)
 }
 
 // deliver checks a packet against the whole policy, because a narrower rule may
 // take it away from its SA (RFC 4301 5.2 step 4), and gives it to the host.
-func (w *inWorker) deliver(s *snapshot, x *pair, inner []byte, unproven bool) {
+func (w *inWorker) deliver(s *snapshot, x *pair, o *esp.Opening) {
+	inner := o.Inner
 	p, err := esp.ParsePacket(inner)
 	if err != nil {
 		w.plane.counts.add(dropMalformed)
 		return
 	}
 	v := s.spd.Match(blind(p.FlowIn(), p))
-	assembled := unproven || p.Fragment && v.NeedPorts
+	assembled := o.Err != nil || p.Fragment && v.NeedPorts
 	if assembled {
 		inner = w.assemble(x, inner)
 		if inner == nil {
@@ -220,13 +274,10 @@ func (w *inWorker) assemble(x *pair, inner []byte) []byte {
 // than its links, so it is cut again.
 func (w *inWorker) write(inner []byte, size int) {
 	if len(inner) <= size { // nothing to allocate for
-		if _, err := w.tun.Write(inner); err != nil {
-			w.plane.counts.add(dropTUN)
-			return
-		}
-		w.plane.counts.add(opened)
+		w.joiner.Add(inner)
 		return
 	}
+	w.emit() // first what came first
 	w.fragID++
 	pieces, err := fragments(inner, w.piece, size, w.fragID)
 	if err != nil {
@@ -234,12 +285,25 @@ func (w *inWorker) write(inner []byte, size int) {
 		return
 	}
 	for piece := range pieces {
-		if _, err := w.tun.Write(piece); err != nil {
+		if err := w.host.write(piece); err != nil {
 			w.plane.counts.add(dropTUN)
 			return
 		}
 	}
 	w.plane.counts.add(opened)
+}
+
+// emit gives the host the packets that were collected for it.
+func (w *inWorker) emit() {
+	groups := w.joiner.Finish()
+	for i := range groups {
+		if err := w.host.group(&groups[i]); err != nil {
+			w.plane.counts.addMany(dropTUN, groups[i].Count())
+			continue
+		}
+		w.plane.counts.addMany(opened, groups[i].Count())
+	}
+	w.joiner.Reset()
 }
 
 func reasonOf(err error) counter {

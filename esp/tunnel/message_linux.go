@@ -8,63 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls of x/sys allocate an address for each packet; these do not.
-
-// receiver reads one datagram at a time from a socket. Not for concurrent use.
-type receiver struct {
-	socket  *socket
-	port    uint16 // of ours, for UDP
-	buf     []byte
-	control [256]byte
-	name    unix.RawSockaddrInet6 // the larger of the two
-	iov     unix.Iovec
-	hdr     unix.Msghdr
-	n       int
-	errno   unix.Errno
-	try     func(fd uintptr) bool // one closure for all packets
-}
-
-func newReceiver(s *socket, port uint16) *receiver {
-	r := &receiver{socket: s, port: port, buf: make([]byte, maxPacket)}
-	if !s.kind.udp() {
-		r.port = 0
-	}
-	r.try = func(fd uintptr) bool {
-		r.iov.Base = &r.buf[0]
-		r.iov.SetLen(len(r.buf))
-		r.hdr = unix.Msghdr{
-			Name: (*byte)(unsafe.Pointer(&r.name)), Namelen: uint32(unsafe.Sizeof(r.name)),
-			Iov: &r.iov, Control: &r.control[0],
-		}
-		r.hdr.SetIovlen(1)
-		r.hdr.SetControllen(len(r.control))
-		n, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&r.hdr)), 0)
-		r.n, r.errno = int(n), errno
-		return errno != unix.EAGAIN
-	}
-	return r
-}
-
-// next waits for a datagram. Its data is valid until the next call.
-func (r *receiver) next(d *datagram) error {
-	if err := r.socket.conn.Read(r.try); err != nil {
-		return err
-	}
-	if r.errno != 0 {
-		return r.errno
-	}
-	if r.socket.kind.v6() {
-		d.remote = netip.AddrPortFrom(netip.AddrFrom16(r.name.Addr), bigEndian(r.name.Port))
-	} else {
-		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(&r.name))
-		d.remote = netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), bigEndian(v4.Port))
-	}
-	if !r.socket.kind.udp() {
-		d.remote = netip.AddrPortFrom(d.remote.Addr(), 0)
-	}
-	d.local = netip.AddrPortFrom(netip.Addr{}, r.port)
-	return d.split(r.socket.kind, r.buf[:r.n], r.control[:r.hdr.Controllen])
-}
+// The calls of x/sys allocate an address for each packet; those here, of outbox and
+// of inbox do not.
 
 // bigEndian turns a port as it lies in a socket address.
 func bigEndian(port uint16) uint16 {
@@ -78,23 +23,93 @@ func cmsghdr(b []byte) (size int, level, typ int32) {
 	return int(h.Len), h.Level, h.Type
 }
 
-// envelope is where one packet goes and from where.
+// envelope is where packets go and from where.
 type envelope struct {
 	local, remote netip.AddrPort
 	tos           byte
 	hopLimit      int  // IPv6 only; 0: the default of the host
 	whole         bool // IPv6 only: not to be cut by the host
+	segment       int  // UDP only: the host cuts the message into datagrams of this size; 0: it is one
+}
+
+// letter is the address of a message and what goes with it, as the kernel wants it.
+type letter struct {
+	name    unix.RawSockaddrInet6 // the larger of the two
+	control [160]byte
+	used    int
+}
+
+// address fills the letter and the parts of h that point to it.
+func (l *letter) address(h *unix.Msghdr, k kind, e envelope) {
+	l.used = 0
+	if k.v6() {
+		l.address6(k, e)
+		h.Namelen = unix.SizeofSockaddrInet6
+	} else {
+		l.address4(e)
+		h.Namelen = unix.SizeofSockaddrInet4
+	}
+	if e.segment > 0 {
+		body := l.attach(unix.SOL_UDP, unix.UDP_SEGMENT, 2)
+		binary.NativeEndian.PutUint16(body, uint16(e.segment))
+	}
+	h.Name, h.Control = (*byte)(unsafe.Pointer(&l.name)), nil
+	if l.used > 0 {
+		h.Control = &l.control[0]
+	}
+	h.SetControllen(l.used)
+}
+
+func (l *letter) address4(e envelope) {
+	v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(&l.name))
+	*v4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: bigEndian(e.remote.Port()), Addr: e.remote.Addr().Unmap().As4()}
+	if local := e.local.Addr().Unmap(); local.Is4() && !local.IsUnspecified() {
+		spec := local.As4()
+		copy(l.attach(unix.IPPROTO_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)[4:8], spec[:])
+	}
+	if e.segment > 0 { // everything else brings its own header or does not care
+		binary.NativeEndian.PutUint32(l.attach(unix.IPPROTO_IP, unix.IP_TOS, 4), uint32(e.tos))
+	}
+}
+
+func (l *letter) address6(k kind, e envelope) {
+	port := e.remote.Port()
+	if !k.udp() {
+		port = 0 // a raw socket takes it for the protocol
+	}
+	l.name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: bigEndian(port), Addr: e.remote.Addr().As16()}
+	if local := e.local.Addr(); local.Is6() && !local.IsUnspecified() {
+		spec := local.As16()
+		copy(l.attach(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo), spec[:])
+	}
+	binary.NativeEndian.PutUint32(l.attach(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 4), uint32(e.tos))
+	if e.hopLimit > 0 {
+		binary.NativeEndian.PutUint32(l.attach(unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, 4), uint32(e.hopLimit))
+	}
+	if e.whole {
+		binary.NativeEndian.PutUint32(l.attach(unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 4), 1)
+	}
+}
+
+// attach adds a control message and returns its zeroed body.
+func (l *letter) attach(level, typ, size int) []byte {
+	b := l.control[l.used : l.used+unix.CmsgSpace(size)]
+	l.used += len(b)
+	clear(b)
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+	h.Level, h.Type = int32(level), int32(typ)
+	h.SetLen(unix.CmsgLen(size))
+	return b[unix.CmsgLen(0):]
 }
 
 // sender writes one datagram at a time to a socket. Not for concurrent use.
 type sender struct {
-	socket  *socket
-	control [128]byte
-	name    unix.RawSockaddrInet6
-	iov     unix.Iovec
-	hdr     unix.Msghdr
-	errno   unix.Errno
-	try     func(fd uintptr) bool
+	socket *socket
+	letter letter
+	iov    unix.Iovec
+	hdr    unix.Msghdr
+	errno  unix.Errno
+	try    func(fd uintptr) bool
 }
 
 func newSender(s *socket) *sender {
@@ -107,20 +122,16 @@ func newSender(s *socket) *sender {
 	return w
 }
 
-// send writes data. For the IPv4 sender data is a whole IP packet.
+// send writes data.
 func (w *sender) send(data []byte, e envelope) error {
 	if len(data) == 0 {
 		return unix.EINVAL
 	}
 	w.iov.Base = &data[0]
 	w.iov.SetLen(len(data))
-	w.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&w.name)), Iov: &w.iov}
+	w.hdr = unix.Msghdr{Iov: &w.iov}
 	w.hdr.SetIovlen(1)
-	if w.socket.kind.v6() {
-		w.address6(e)
-	} else {
-		w.address4(e)
-	}
+	w.letter.address(&w.hdr, w.socket.kind, e)
 	if err := w.socket.conn.Write(w.try); err != nil {
 		return err
 	}
@@ -128,63 +139,4 @@ func (w *sender) send(data []byte, e envelope) error {
 		return w.errno
 	}
 	return nil
-}
-
-func (w *sender) address4(e envelope) {
-	v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(&w.name))
-	*v4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: bigEndian(e.remote.Port()), Addr: e.remote.Addr().Unmap().As4()}
-	w.hdr.Namelen = unix.SizeofSockaddrInet4
-	local := e.local.Addr().Unmap()
-	if !local.Is4() || local.IsUnspecified() {
-		return
-	}
-	body := w.attach(0, unix.IPPROTO_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)
-	spec := local.As4()
-	copy(body[4:8], spec[:])
-	w.used(unix.CmsgSpace(unix.SizeofInet4Pktinfo))
-}
-
-func (w *sender) address6(e envelope) {
-	port := e.remote.Port()
-	if !w.socket.kind.udp() {
-		port = 0 // a raw socket takes it for the protocol
-	}
-	w.name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: bigEndian(port), Addr: e.remote.Addr().As16()}
-	w.hdr.Namelen = unix.SizeofSockaddrInet6
-	at := 0
-	if local := e.local.Addr(); local.Is6() && !local.IsUnspecified() {
-		body := w.attach(at, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo)
-		spec := local.As16()
-		copy(body, spec[:])
-		at += unix.CmsgSpace(unix.SizeofInet6Pktinfo)
-	}
-	body := w.attach(at, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 4)
-	binary.NativeEndian.PutUint32(body, uint32(e.tos))
-	at += unix.CmsgSpace(4)
-	if e.hopLimit > 0 {
-		body := w.attach(at, unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, 4)
-		binary.NativeEndian.PutUint32(body, uint32(e.hopLimit))
-		at += unix.CmsgSpace(4)
-	}
-	if e.whole {
-		body := w.attach(at, unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 4)
-		binary.NativeEndian.PutUint32(body, 1)
-		at += unix.CmsgSpace(4)
-	}
-	w.used(at)
-}
-
-// attach writes a control message header at offset at and returns its zeroed body.
-func (w *sender) attach(at, level, typ, size int) []byte {
-	b := w.control[at : at+unix.CmsgSpace(size)]
-	clear(b)
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
-	h.Level, h.Type = int32(level), int32(typ)
-	h.SetLen(unix.CmsgLen(size))
-	return b[unix.CmsgLen(0):]
-}
-
-func (w *sender) used(n int) {
-	w.hdr.Control = &w.control[0]
-	w.hdr.SetControllen(n)
 }

@@ -2,10 +2,10 @@ package tunnel
 
 import (
 	"net/netip"
-	"os"
 	"time"
 
 	"yumen/esp"
+	"yumen/esp/internal/segment"
 	"yumen/policy"
 )
 
@@ -18,37 +18,118 @@ const (
 type outWorker struct {
 	worker
 	plane    *Plane
-	tun      *os.File
+	tun      *tunQueue
+	host     *tunWriter
 	buf      []byte
-	sealed   []byte
+	batch    batch
+	split    segment.Splitter
+	cutOff   []byte // one packet of a large one
+	cutting  bool   // the packet at hand is part of a large one,
+	answered bool   // whose sender has had his answer
 	piece    []byte // one fragment
-	send4    *sender
-	send6    [kinds]*sender
-	whole6   *sender // of whole IPv6 packets
+	send4    *outbox
+	send6    [kinds]*outbox
+	whole6   *outbox // of whole IPv6 packets
+	bulk4    *outbox // of runs over IPv4; nil: there are none
+	bulkDF   *cutting
+	open     *outbox // with messages that have not left yet
+	failed   [mostMessages]span
+	now      int64 // of the batch, Unix nanoseconds
 	waiting  waiting
 	asked    time.Time
 	whole    *esp.Reassembler
 	expired  time.Time
 	acquired map[string]time.Time
+	step     uint16 // between two numbers of fragments
 	id       uint16
 	fragID   uint32
+	claimed  []*pair
 }
+
+// mostReads bounds what is read before it is sent.
+const mostReads = 64
 
 func (w *outWorker) run() {
 	for {
-		n, err := w.tun.Read(w.buf)
+		n, err := w.tun.next(w.buf, true)
 		if err != nil {
-			if !w.failed(err) {
+			if !w.wakes(err) {
 				return
 			}
 			continue
 		}
 		w.begin()
-		w.packet(w.plane.snap.Load(), w.buf[:n])
+		s := w.plane.snap.Load()
+		for reads := 0; n > 0 && err == nil; reads++ {
+			w.take(s, w.buf[:n])
+			if reads == mostReads || len(w.batch.list) >= mostReads {
+				break
+			}
+			n, err = w.tun.next(w.buf, false) // an error comes again
+		}
+		w.flush()
 		w.end()
 		if !w.waiting.empty() {
 			w.tend()
 		}
+	}
+}
+
+// take deals with what one read brought.
+func (w *outWorker) take(s *snapshot, b []byte) {
+	if !w.tun.vnet {
+		w.packet(s, b)
+		return
+	}
+	h, err := segment.ParseHeader(b)
+	if err == nil {
+		b = b[segment.HeaderLen:]
+		if h.Kind == segment.Whole {
+			err = segment.Complete(h, b)
+		} else {
+			err = w.split.Start(h, b)
+		}
+	}
+	switch {
+	case err != nil:
+		w.plane.counts.add(dropMalformed)
+	case h.Kind == segment.Whole:
+		w.packet(s, b)
+	default:
+		w.large(s, b)
+	}
+}
+
+// large cuts a packet that the host did not. All its parts are of one flow, so
+// that the policy is asked once; where they cannot leave at once each goes its
+// own way.
+func (w *outWorker) large(s *snapshot, b []byte) {
+	p, err := esp.ParsePacket(b)
+	if err != nil {
+		w.plane.counts.add(dropMalformed)
+		return
+	}
+	var x *pair
+	if v := s.spd.Match(p.FlowOut()); v.Action == policy.Protect && v.Tunnel >= 0 {
+		x = s.sending(s.tunnels[v.Tunnel].name)
+	}
+	if x == nil || w.split.Largest() > x.limit(p) {
+		w.cutting, w.answered = true, false
+		for n := w.split.Next(w.cutOff); n > 0; n = w.split.Next(w.cutOff) {
+			w.packet(s, w.cutOff[:n])
+		}
+		w.cutting = false
+		return
+	}
+	if !w.waiting.empty() {
+		w.unhold(s, x)
+	}
+	for n := w.split.Left(); n > 0; n = w.split.Left() {
+		if !w.batch.roomy(n) {
+			w.flush()
+		}
+		w.split.Next(w.batch.place(x, n))
+		w.batch.see()
 	}
 }
 
@@ -58,6 +139,7 @@ func (w *outWorker) packet(s *snapshot, b []byte) {
 		w.plane.counts.add(dropMalformed)
 		return
 	}
+	read := b
 	v, b, p := w.judge(s, b, p)
 	if b == nil {
 		return
@@ -66,14 +148,14 @@ func (w *outWorker) packet(s *snapshot, b []byte) {
 		w.plane.counts.add(dropNoPolicy)
 		return
 	}
-	t, ours := s.tunnels[v.Tunnel], &b[0] != &w.buf[0]
+	t, ours := s.tunnels[v.Tunnel], &b[0] != &read[0]
 	x := s.sending(t.name)
 	if x == nil {
 		w.trap(t, b, ours)
 		return
 	}
 	if !w.waiting.empty() {
-		w.release(s, x) // first what came first
+		w.unhold(s, x) // first what came first
 	}
 	w.fit(s, x, parsed{b: b, p: p, ours: ours})
 }
@@ -124,33 +206,42 @@ func blind(f policy.Flow, p esp.Packet) policy.Flow {
 // encryption (RFC 4301 8.2), as is what we put together ourselves; everything
 // else is answered by an ICMP error.
 func (w *outWorker) fit(s *snapshot, x *pair, in parsed) {
-	b, limit := in.b, x.mtu
+	b, limit := in.b, x.limit(in.p)
 	x.clamp(b, in.p)
-	if in.p.Src.Is6() {
-		limit = max(limit, minimumMTU6) // below it the outer packet is fragmented
-	}
 	if len(b) <= limit {
-		w.seal(x, b)
+		w.stage(x, b)
 		return
 	}
 	if in.ours || in.p.Src.Is4() && b[6]&0x40 == 0 {
-		w.fragID++
+		w.fragID += uint32(w.step)
 		pieces, err := fragments(b, w.piece, limit, w.fragID)
 		if err != nil {
 			w.plane.counts.add(dropTooBig)
 			return
 		}
 		for piece := range pieces {
-			w.seal(x, piece)
+			w.stage(x, piece)
 		}
 		return
 	}
 	w.plane.counts.add(dropTooBig)
+	if w.cutting && w.answered {
+		return
+	}
+	w.answered = true
 	if answer := tooBig(w.piece, b, errorSource(s, x, in.p), limit); answer != nil {
-		if _, err := w.tun.Write(answer); err != nil {
+		if err := w.host.write(answer); err != nil {
 			w.plane.counts.add(dropTUN)
 		}
 	}
+}
+
+// limit is the largest inner packet of p's family.
+func (x *pair) limit(p esp.Packet) int {
+	if p.Src.Is6() {
+		return max(x.mtu, minimumMTU6) // below it the outer packet is fragmented
+	}
+	return x.mtu
 }
 
 // errorSource is who an ICMP error comes from: an address of this host inside

@@ -41,7 +41,7 @@ func path6(encap bool) esp.Path {
 func sentOuter(t *testing.T, d *dry, path esp.Path) []byte {
 	t.Helper()
 	d.sent = nil
-	d.out.packet(d.snap.Load(), d.out.buf[:copy(d.out.buf, inner(1, 1400))])
+	d.hand(inner(1, 1400))
 	if len(d.sent) != 1 {
 		t.Fatalf("%d packets sent", len(d.sent))
 	}
@@ -289,7 +289,7 @@ func TestLargePacketsAreCutWhereThePolicySays(t *testing.T) {
 			d.use(t, us, esp.State{})
 			d.learn(report{remote: path.Remote.Addr(), mtu: 1280})
 			b := packet4(5000-20, after) // with DF it could not be cut before
-			d.out.packet(d.snap.Load(), d.out.buf[:copy(d.out.buf, b)])
+			d.hand(b)
 			in, err := esp.NewInbound(peer, esp.State{})
 			if err != nil {
 				t.Fatal(err)

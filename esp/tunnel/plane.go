@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type Config struct {
 	// ManageSysctl allows to switch on forwarding for the whole host. Without it
 	// a host that does not forward gives a warning.
 	ManageSysctl bool
+	Queues       int     // workers in each direction; one for each core, 8 at most
+	Without      Offload // what is not to be tried though the kernel may have it
 	// Beside: a kernel plane runs too, and this one carries what Carry says. NoWire
 	// leaves the NAT traversal port to it: then no child in UDP can be installed, and
 	// ReadIKE waits until the plane is closed.
@@ -44,6 +47,7 @@ func (c Config) withDefaults() Config {
 	c.Table = cmp.Or(c.Table, 4950)
 	c.RulePriority = cmp.Or(c.RulePriority, 4950)
 	c.NATPort = cmp.Or(c.NATPort, 4500)
+	c.Queues = cmp.Or(c.Queues, min(runtime.GOMAXPROCS(0), mostQueues))
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
@@ -64,12 +68,16 @@ var errClosed = errors.New("data plane is closed")
 type Plane struct {
 	cfg      Config
 	kernel   *kernel
-	tun      *os.File
+	tuns     []*tunQueue // all of one device
+	offloads Offload     // that are in use
+	noBulk   atomic.Bool
 	tunIndex int
-	sockets  [kinds]*socket // IPv6 ones are nil on a host without IPv6
-	sender   *socket        // of whole IPv4 packets
-	sender6  *socket        // of whole IPv6 packets; nil like the others
-	icmp     [2]*socket     // errors about size, IPv4 and IPv6
+	sockets  [kinds]*socket   // IPv6 ones are nil on a host without IPv6
+	spread   [kinds][]*socket // further ones beside each, each with SPIs of its own
+	bulk     []*socket        // for runs of ESP in UDP over IPv4, one for each worker; empty: one by one
+	sender   *socket          // of whole IPv4 packets
+	sender6  *socket          // of whole IPv6 packets; nil like the others
+	icmp     [2]*socket       // errors about size, IPv4 and IPv6
 	workers  []*worker
 	running  sync.WaitGroup
 	done     chan struct{}
@@ -129,7 +137,7 @@ func (p *Plane) open() (err error) {
 		return err
 	}
 	p.kernel.beside = p.cfg.Beside
-	if p.tun, err = openTUN(p.cfg.Name); err != nil {
+	if p.tuns, p.offloads, err = openTUN(p.cfg.Name, p.cfg.Queues, p.cfg.Without); err != nil {
 		return err
 	}
 	if err := applySysctls(tunSysctls(p.cfg.Name)); err != nil {
@@ -149,7 +157,7 @@ func (p *Plane) open() (err error) {
 		if k.udp() && p.cfg.NoWire {
 			continue
 		}
-		p.sockets[k], err = openSocket(k, p.cfg.NATPort, p.cfg.Mark)
+		p.sockets[k], err = openSocket(k, p.cfg.NATPort, p.cfg.Mark, false)
 		if k.v6() && errors.Is(err, unix.EAFNOSUPPORT) {
 			p.sockets[k] = nil
 			continue
@@ -162,6 +170,9 @@ func (p *Plane) open() (err error) {
 		}
 	}
 	if err := p.openSenders(); err != nil {
+		return err
+	}
+	if err := p.openMany(); err != nil {
 		return err
 	}
 	return p.kernel.watch(p.done, p.cfg.Table, p.followHost)
@@ -182,28 +193,21 @@ func (p *Plane) openSenders() (err error) {
 	return err
 }
 
-// start begins one goroutine for the TUN and one for each socket.
+// start begins one goroutine for each queue of the TUN and one for each socket.
 func (p *Plane) start() {
-	out := newOutWorker(p)
-	out.send4 = newSender(p.sender)
-	if p.sender6 != nil {
-		out.whole6 = newSender(p.sender6)
+	for i := range p.tuns {
+		p.startOut(i)
 	}
-	for k, s := range p.sockets {
-		if s != nil && kind(k).v6() {
-			out.send6[k] = newSender(s)
-		}
-	}
-	p.workers = append(p.workers, &out.worker)
-	p.running.Go(out.run)
-	for k, s := range p.sockets {
-		if s == nil {
+	for k, first := range p.sockets {
+		if first == nil {
 			continue
 		}
-		in := newInWorker(p, kind(k))
-		in.from = newReceiver(s, p.cfg.NATPort)
-		p.workers = append(p.workers, &in.worker)
-		p.running.Go(in.run)
+		for i, s := range append([]*socket{first}, p.spread[k]...) {
+			in := newInWorker(p, kind(k), i)
+			in.from = newInbox(s, p.cfg.NATPort, p.offloads&OffloadReceive != 0)
+			p.workers = append(p.workers, &in.worker)
+			p.running.Go(in.run)
+		}
 	}
 	for _, s := range p.icmp {
 		if s != nil {
@@ -211,6 +215,24 @@ func (p *Plane) start() {
 		}
 	}
 	p.running.Go(p.mind)
+}
+
+func (p *Plane) startOut(i int) {
+	out := newOutWorker(p, i)
+	out.send4 = newOutbox(p.sender)
+	if p.sender6 != nil {
+		out.whole6 = newOutbox(p.sender6)
+	}
+	for k, s := range p.sockets {
+		if s != nil && kind(k).v6() {
+			out.send6[k] = newOutbox(s)
+		}
+	}
+	if i < len(p.bulk) {
+		out.bulk4, out.bulkDF = newOutbox(p.bulk[i]), newCutting(p.bulk[i])
+	}
+	p.workers = append(p.workers, &out.worker)
+	p.running.Go(out.run)
 }
 
 // pause keeps a worker whose file keeps failing from spinning. False: it is over.
@@ -269,10 +291,12 @@ func (p *Plane) Close() error {
 // release closes what is open and waits for the workers.
 func (p *Plane) release() {
 	close(p.done)
-	if p.tun != nil {
-		p.tun.Close()
+	for _, q := range p.tuns {
+		q.file.Close()
 	}
-	for _, s := range append(p.sockets[:], p.sender, p.sender6, p.icmp[0], p.icmp[1]) {
+	all := append(slices.Concat(p.spread[:]...), p.bulk...)
+	all = append(append(all, p.sockets[:]...), p.sender, p.sender6, p.icmp[0], p.icmp[1])
+	for _, s := range all {
 		if s != nil {
 			s.file.Close()
 		}

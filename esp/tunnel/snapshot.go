@@ -24,8 +24,11 @@ type pair struct {
 	last  *readings
 }
 
-// readings are times as Unix nanoseconds, 0: never.
-type readings struct{ in, out atomic.Int64 }
+// readings are times as Unix nanoseconds, 0: never; and who seals by the child now.
+type readings struct {
+	in, out atomic.Int64
+	sealing atomic.Bool
+}
 
 // snapshot is everything a worker needs, frozen.
 type snapshot struct {

@@ -51,8 +51,9 @@ type socket struct {
 
 const socketBuffer = 4 << 20 // bytes: some milliseconds at 10 Gbit/s
 
-// openSocket opens a receiving socket. UDP sockets are bound to port.
-func openSocket(k kind, port uint16, mark uint32) (*socket, error) {
+// openSocket opens a receiving socket. UDP sockets are bound to port, which a
+// further one shares with those that allow it.
+func openSocket(k kind, port uint16, mark uint32, further bool) (*socket, error) {
 	family, typ, proto := unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ESP
 	if k.v6() {
 		family = unix.AF_INET6
@@ -64,7 +65,14 @@ func openSocket(k kind, port uint16, mark uint32) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.control(func(fd int) error { return prepare(fd, k, port) })
+	err = s.control(func(fd int) error {
+		if further && k.udp() {
+			if err := sharesPort(fd); err != nil {
+				return err
+			}
+		}
+		return prepare(fd, k, port)
+	})
 	if err != nil {
 		s.file.Close()
 		return nil, fmt.Errorf("open socket for %s: %w", k, err)
@@ -178,14 +186,15 @@ type datagram struct {
 	data          []byte
 	local, remote netip.AddrPort
 	tos           byte
+	segment       int // data is several datagrams of this size, the last perhaps shorter; 0: one
 }
 
 var errTruncated = errors.New("packet without an outer header")
 
-// split fills d from what the socket delivered: IPv4 raw sockets give the IP
+// fill makes d from what the socket delivered: IPv4 raw sockets give the IP
 // header, all others control messages.
-func (d *datagram) split(k kind, data, control []byte) error {
-	d.data, d.tos = data, 0
+func (d *datagram) fill(k kind, data, control []byte) error {
+	d.data, d.tos, d.segment = data, 0, 0
 	if k == raw4 {
 		return d.stripHeader()
 	}
@@ -223,5 +232,7 @@ func (d *datagram) note(level, typ int32, body []byte) {
 		d.local = netip.AddrPortFrom(netip.AddrFrom16([16]byte(body[:16])), port)
 	case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_TCLASS && len(body) >= 4:
 		d.tos = byte(binary.NativeEndian.Uint32(body))
+	case level == unix.SOL_UDP && typ == unix.UDP_GRO && len(body) >= 4:
+		d.segment = int(binary.NativeEndian.Uint32(body))
 	}
 }

@@ -49,9 +49,10 @@ func (w *outWorker) tendOnce() *snapshot {
 	s := w.plane.snap.Load()
 	for tunnel := range w.waiting.lines {
 		if x := s.sending(tunnel); x != nil {
-			w.release(s, x)
+			w.unhold(s, x)
 		}
 	}
+	w.flush()
 	dropped, due := w.waiting.expire(w.plane.cfg.Now())
 	for range dropped {
 		w.plane.counts.add(dropQueueOld)
@@ -60,12 +61,12 @@ func (w *outWorker) tendOnce() *snapshot {
 	if !w.waiting.empty() {
 		alarm = time.Now().Add(due)
 	}
-	_ = w.tun.SetReadDeadline(alarm)
+	_ = w.tun.file.SetReadDeadline(alarm)
 	return s
 }
 
-// release sends what waits for the tunnel of x. The policy may have changed since.
-func (w *outWorker) release(s *snapshot, x *pair) {
+// unhold sends what waits for the tunnel of x. The policy may have changed since.
+func (w *outWorker) unhold(s *snapshot, x *pair) {
 	for _, h := range w.waiting.take(x.child.Tunnel) {
 		p, err := esp.ParsePacket(h.data)
 		if err != nil {
@@ -81,11 +82,15 @@ func (w *outWorker) release(s *snapshot, x *pair) {
 	}
 }
 
-// nudge wakes the worker at the TUN, whose read has no other end.
-func (p *Plane) nudge() { _ = p.tun.SetReadDeadline(time.Unix(1, 0)) }
+// nudge wakes the workers at the TUN, whose read has no other end.
+func (p *Plane) nudge() {
+	for _, q := range p.tuns {
+		_ = q.file.SetReadDeadline(time.Unix(1, 0))
+	}
+}
 
-// failed deals with the end of a read. False: it is over.
-func (w *outWorker) failed(err error) bool {
+// wakes deals with the end of a read. False: it is over.
+func (w *outWorker) wakes(err error) bool {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.tend()

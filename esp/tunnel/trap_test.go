@@ -120,7 +120,7 @@ func TestTrafficAsksAgainEachSecond(t *testing.T) {
 	d := newDry(t)
 	for range 3 {
 		for range 5 {
-			d.out.packet(d.snap.Load(), d.out.buf[:copy(d.out.buf, inner(1, 100))])
+			d.hand(inner(1, 100))
 		}
 		d.pass(acquireGap)
 	}
@@ -134,7 +134,7 @@ func TestATunnelThatRespondsDropsAtOnce(t *testing.T) {
 	b := inner(1, 100)
 	b[17] = 3
 	putHeaderChecksum(b[:20])
-	d.out.packet(d.snap.Load(), d.out.buf[:copy(d.out.buf, b)])
+	d.hand(b)
 	if got := d.acquires(); len(got) != 0 || !d.out.waiting.empty() || d.count(dropNoSA) != 1 {
 		t.Errorf("events %q, waiting %t, counters %v", got, !d.out.waiting.empty(), d.Counters())
 	}
@@ -164,7 +164,7 @@ func TestWhatWaitsIsBoundedByBytesToo(t *testing.T) {
 
 func TestAPolicyThatChangedWhileAPacketWaitedHolds(t *testing.T) {
 	d := newDry(t)
-	d.out.packet(d.snap.Load(), d.out.buf[:copy(d.out.buf, inner(1, 100))])
+	d.hand(inner(1, 100))
 	us, _ := d.ends(1, rawPath())
 	if err := d.Install(us, esp.State{}); err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestAPolicyThatChangedWhileAPacketWaitedHolds(t *testing.T) {
 
 func TestEachSourceOfUnknownSPIsIsToldOnceASecond(t *testing.T) {
 	d := newDry(t)
-	in := newInWorker(d.Plane, udp4)
+	in := newInWorker(d.Plane, udp4, 0)
 	now := 0
 	send := func(from string) {
 		in.packet(d.snap.Load(), &datagram{data: make([]byte, 100), remote: udpFrom(from)})

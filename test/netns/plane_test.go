@@ -37,6 +37,7 @@ type spec struct {
 	Idle            bool // nothing is put to use
 	After           bool // large packets are cut after encryption
 	MSS             policy.MSSClamp
+	Without         tunnel.Offload
 }
 
 // childSpec is a child as A sees it. Outer addresses left out are those of TwoSites.
@@ -81,7 +82,7 @@ func runPlane(file string) error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
 	}
-	p, err := tunnel.New(tunnel.Config{MTU: s.MTU})
+	p, err := tunnel.New(tunnel.Config{MTU: s.MTU, Without: s.Without})
 	if err != nil {
 		return err
 	}
@@ -112,6 +113,7 @@ func runPlane(file string) error {
 	if err := p.SetPolicy(pol); err != nil { // again: it must be harmless
 		return err
 	}
+	fmt.Println("offloads", p.Offloads())
 	fmt.Println("ready")
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)

@@ -21,6 +21,7 @@ func World(t *testing.T) *site.World {
 	t.Helper()
 	Need(t)
 	w := site.New()
+	w.Large = true
 	t.Cleanup(w.Close)
 	return w
 }

@@ -20,6 +20,10 @@ import (
 
 // World owns namespaces and processes. Close ends them all.
 type World struct {
+	// Large has links pass large packets whole, as veths do if they may, so that
+	// offloads work from end to end. Otherwise a link carries what a wire would, and
+	// a capture shows what an observer outside would see.
+	Large  bool
 	prefix string
 	mu     sync.Mutex // guards undo
 	undo   []func()
@@ -143,6 +147,11 @@ func (w *World) Link(a *Space, ifA string, addrsA []string, b *Space, ifB string
 	}{{a, ifA, addrsA}, {b, ifB, addrsB}} {
 		for _, addr := range end.addrs {
 			if _, err := end.s.Run("ip", "addr", "add", addr, "dev", end.name); err != nil {
+				return err
+			}
+		}
+		if !w.Large {
+			if _, err := end.s.Run("ip", "link", "set", "dev", end.name, "gso_max_segs", "1"); err != nil {
 				return err
 			}
 		}
