@@ -21,24 +21,23 @@ import (
 //
 // Runs of ESP over IPv4 leave by further sockets on the port, since DF is a property
 // of the socket there; the filter sends nothing to them.
-func (p *Plane) openMany() error {
+func (p *Plane) openMany() {
 	queues := 1
 	if p.offloads&OffloadQueues != 0 {
 		queues = len(p.tuns)
 	}
 	p.probeSend()
 	for k := range kinds {
-		if err := p.openSpread(k, queues); err != nil {
-			return err
-		}
+		p.openSpread(k, queues)
 	}
-	if err := p.openBulk(len(p.tuns)); err != nil {
-		return err
+	if p.offloads&OffloadSend != 0 && p.openBulk(len(p.tuns)) != nil {
+		closeAll(p.bulk)
+		p.bulk = nil
+		p.offloads &^= OffloadSend
 	}
 	if p.sockets[udp4] != nil && p.cfg.Without&OffloadReceive == 0 && p.setUDP(unix.UDP_GRO, 1) {
 		p.offloads |= OffloadReceive
 	}
-	return nil
 }
 
 // probeSend asks for runs. Segment size 0 is what a socket has anyway.
@@ -48,39 +47,48 @@ func (p *Plane) probeSend() {
 	}
 }
 
-// openSpread opens what makes the sockets of a kind so many.
-func (p *Plane) openSpread(k kind, queues int) error {
+// openSpread opens what makes the sockets of a kind so many. Where that cannot be
+// one socket receives all of the kind, as it did before.
+func (p *Plane) openSpread(k kind, queues int) {
 	first := p.sockets[k]
-	if first == nil || queues == 1 && (k != udp4 || p.offloads&OffloadSend == 0) {
-		return nil
+	if first == nil || queues == 1 {
+		return
 	}
+	all, err := []*socket{first}, error(nil)
 	if k.udp() {
-		if err := first.control(sharesPort); err != nil {
-			return fmt.Errorf("share the port of %s: %w", k, err)
+		err = first.control(sharesPort)
+	}
+	for i := 1; i < queues && err == nil; i++ {
+		var s *socket
+		if s, err = openSocket(k, p.cfg.NATPort, p.cfg.Mark, true); err == nil {
+			all = append(all, s)
 		}
 	}
-	for i := 1; i < queues; i++ {
-		s, err := openSocket(k, p.cfg.NATPort, p.cfg.Mark, true)
-		if err != nil {
-			return err
-		}
-		p.spread[k] = append(p.spread[k], s)
-	}
-	if queues == 1 {
-		return nil
-	}
-	for i, s := range append([]*socket{first}, p.spread[k]...) {
-		if err := s.spreadBySPI(i, queues); err != nil {
-			return fmt.Errorf("spread %s: %w", k, err)
+	for i, s := range all {
+		if err == nil {
+			err = s.spreadBySPI(i, queues)
 		}
 	}
-	return nil
+	if err == nil {
+		p.spread[k] = all[1:]
+		return
+	}
+	closeAll(all[1:])
+	if !k.udp() { // over UDP the filter was that of the sockets together
+		_ = first.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) })
+	}
+}
+
+func closeAll(list []*socket) {
+	for _, s := range list {
+		s.file.Close()
+	}
 }
 
 // openBulk opens a socket for the runs of each worker.
 func (p *Plane) openBulk(workers int) error {
-	if p.offloads&OffloadSend == 0 {
-		return nil
+	if err := p.sockets[udp4].control(sharesPort); err != nil {
+		return err
 	}
 	for range workers {
 		s, err := newSocket([3]int{unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP}, udp4, p.cfg.Mark)

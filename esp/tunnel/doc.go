@@ -8,17 +8,22 @@
 //
 // # Packets
 //
-// One goroutine reads the TUN, one each socket, and each runs every packet to
-// completion: no lock, channel or allocation per packet. What they read is a
-// frozen snapshot behind an atomic pointer; whoever changes it waits until each
-// worker has passed a packet boundary before it touches an SA again. The one
-// mutex guards the control side; no worker takes it, so that traffic passes
-// however long it is held. Channels are for events, IKE and what was learned
+// One goroutine reads each queue of the TUN, one each socket, and each runs what it
+// has read to completion, as a batch: no lock, channel or allocation per packet. An
+// SA opens at one socket only, whose filter passes its SPI; sealing by one SA is
+// claimed for a batch where several queues bring its packets, so that numbers leave
+// in order. See Offload for what is done for many packets at once, and README.md for
+// where the time goes.
+//
+// What workers read is a frozen snapshot behind an atomic pointer; whoever changes
+// it waits until each worker has passed a batch boundary before it touches an SA
+// again. The one mutex guards the control side; no worker takes it, so that traffic
+// passes however long it is held. Channels are for events, IKE and what was learned
 // about paths, and a full one loses the message instead of holding the packet up.
 //
 // A packet that meets no child asks for one, at most once a second for each
-// tunnel, and waits: 16 packets, 64 KiB and 5 s at most, then in order through the
-// child. Tunnels that only respond drop it.
+// tunnel and queue, and waits: 16 packets, 64 KiB and 5 s at most, then in order
+// through the child. Tunnels that only respond drop it.
 //
 // # Sizes
 //

@@ -172,9 +172,7 @@ func (p *Plane) open() (err error) {
 	if err := p.openSenders(); err != nil {
 		return err
 	}
-	if err := p.openMany(); err != nil {
-		return err
-	}
+	p.openMany()
 	return p.kernel.watch(p.done, p.cfg.Table, p.followHost)
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"yumen/cmd/internal/control"
+	"yumen/esp/tunnel"
 	"yumen/ike/server"
 )
 
@@ -110,6 +111,9 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	built.add(g.plane.Close)
 	g.lives, g.because = residenceOf(g.plane, name), why
 	log.Info("data plane", "plane", g.lives.Name(), "because", why)
+	if u, ok := g.plane.(*tunnel.Plane); ok {
+		log.Info("userspace plane", "offloads", u.Offloads().String())
+	}
 	if b, ok := g.plane.(*both); ok {
 		b.placed = func(name, plane, why string) { log.Info("placed", "tunnel", name, "plane", plane, "because", why) }
 	}
