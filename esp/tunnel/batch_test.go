@@ -8,8 +8,10 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -312,6 +314,65 @@ func TestNothingIsAllocatedForALargeBatch(t *testing.T) {
 	}
 	if d.count(sealed) != 40*202 || d.count(opened) != 40*202 {
 		t.Errorf("not everything went through: %v", d.Counters())
+	}
+}
+
+// Two queues bring packets of one child at the same time: they leave in the order
+// of their numbers, and nothing else of a worker's batch waits in a circle.
+func TestTwoQueuesSealInOrder(t *testing.T) {
+	d, _ := offloaded(t, udpPath())
+	us, _ := d.ends(2, rawPath())
+	us.Tunnel, us.Selector = dryTunnels()[1].Name, dryTunnels()[1].Selector
+	d.use(t, us, esp.State{})
+	d.keep = false
+	d.tuns = append(d.tuns, d.tuns[0])
+	var mu sync.Mutex // guards what follows
+	sent, disorder := map[uint32]uint32{}, 0
+	note := func(o *outbox, room int) {
+		o.call = func(uintptr) {
+			mu.Lock()
+			defer mu.Unlock()
+			o.sent, o.errno = o.count-o.from, 0
+			for i := range o.heads[o.from:o.count] {
+				h := &o.heads[o.from+i].hdr
+				for _, part := range unsafe.Slice(h.Iov, h.Iovlen) {
+					b := unsafe.Slice(part.Base, part.Len)[room:]
+					spi, seq := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+					if seq != sent[spi]+1 {
+						disorder++
+					}
+					sent[spi] = seq
+				}
+			}
+		}
+	}
+	const rounds = 200
+	toOther := super(t, 20, 1380, 1380, true)
+	other := toOther[segment.HeaderLen:]
+	other[17] = 3
+	putHeaderChecksum(other[:20])
+	reads := [][]byte{super(t, 20, 1380, 1380, true), toOther}
+	var workers sync.WaitGroup
+	for i := range 2 {
+		w := newOutWorker(d.Plane, i)
+		w.bulk4, w.bulkDF = newOutbox(d.sockets[udp4]), newCutting(d.sockets[udp4])
+		w.send4 = newOutbox(d.sockets[raw4])
+		note(w.bulk4, 0)
+		note(w.send4, ipHeader)
+		workers.Go(func() {
+			for range rounds {
+				w.begin()
+				for n := range reads { // each begins with another child
+					w.take(d.snap.Load(), w.buf[:copy(w.buf, reads[(n+i)%2])])
+				}
+				w.flush()
+				w.end()
+			}
+		})
+	}
+	workers.Wait()
+	if disorder > 0 || sent[uint32(0x1002)] != 2*20*rounds || sent[uint32(0x2002)] != 2*20*rounds {
+		t.Errorf("%d packets out of order; the last numbers are %v", disorder, sent)
 	}
 }
 

@@ -160,3 +160,45 @@ func number(c *net.UDPConn, end time.Time) {
 		}
 	}
 }
+
+// What the host makes of a run has, on the wire, the outer headers of single
+// packets: TOS from inside, DF, TTL 64, no fragment, nothing larger than the path.
+func TestRunsCarryTheOuterHeaderOfSinglePackets(t *testing.T) {
+	Need(t)
+	t.Parallel()
+	two := NewTwoSites(t)
+	// A card that cannot cut: the capture shows what a wire would carry.
+	Run(t, two.GatewayA, "ip", "link", "set", "dev", "wan", "gso_max_segs", "1")
+	two.both(t, spec{Children: subnets(), Encap: true})
+	stop := Capture(t, two.Router, "wan-a", "udp port 4500 and src host "+OutsideA4)
+	flow := two.flows()[0]
+	_, err := flow.Bulk(2_000_000)
+	Check(t, err)
+	Run(t, two.HostA, "ping", "-n", "-q", "-c", "3", "-i", "0.2", "-Q", "0x28", "-M", "dont", HostB4)
+	out := Run(t, two.Router, "tcpdump", "-n", "-v", "-r", stop())
+	var plain, marked int
+	for line := range strings.Lines(out) {
+		if !strings.Contains(line, "(tos ") {
+			continue
+		}
+		var tos, id, offset, length int
+		var flags string
+		header := line[strings.Index(line, "(tos "):]
+		if _, err := fmt.Sscanf(header, "(tos 0x%x, ttl 64, id %d, offset %d, flags %s proto UDP (17), length %d)", &tos, &id, &offset, &flags, &length); err != nil {
+			t.Fatalf("not as it should be: %s: %v", line, err)
+		}
+		switch {
+		case length > 1500 || offset != 0:
+			t.Errorf("too large or a fragment: %s", line)
+		case tos == 0x28 && flags == "[none],":
+			marked++
+		case tos == 0 && flags == "[DF],":
+			plain++
+		default:
+			t.Errorf("another header: %s", line)
+		}
+	}
+	if plain < 1000 || marked != 3 {
+		t.Errorf("%d packets of the stream and %d of the ping, want over 1000 and 3", plain, marked)
+	}
+}
