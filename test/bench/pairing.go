@@ -180,6 +180,11 @@ func (p *pairing) sent() (n int, err error) {
 	return n, err
 }
 
+// offered is the rate in bits per second at which datagrams come to a gateway:
+// more than it can send by raw sockets, and not so much that the source, which
+// nothing holds back, takes the cores from it.
+const offered = 2.5e9
+
 // datagrams sends runs of UDP datagrams from behind A to a port of B where nobody
 // reads: what is measured is the gateway, not a reader.
 func (p *pairing) datagrams(size int, end time.Time) error {
@@ -204,7 +209,9 @@ func (p *pairing) datagrams(size int, end time.Time) error {
 		}
 	})
 	b := make([]byte, size*run)
-	for time.Now().Before(end) {
+	begin, sent := time.Now(), 0.0
+	for ; time.Now().Before(end); sent += float64(len(b)) * 8 {
+		time.Sleep(time.Until(begin.Add(time.Duration(sent / offered * float64(time.Second)))))
 		if _, err := c.Write(b); err != nil && !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOBUFS) {
 			return err
 		}
