@@ -235,22 +235,22 @@ func TestRestartsOfBothEndsAreSurvived(t *testing.T) {
 	s.need(s.swan.Stop(true), s.swan.Start(), s.swan.Load(p.connection()))
 	s.need(s.swan.Up("office")) // INITIAL-CONTACT: what we have is from its life before
 	s.traffic()
-	s.settled(upLimit)
+	s.crossed(upLimit)
 
 	s.need(s.swan.Stop(true), s.swan.Start(), s.swan.Load(p.connection()))
 	s.eventually("we notice and call", 30*time.Second, func() error { return s.flows()[0].Talk("udp", 4242, quiet) })
-	s.settled(upLimit)
+	s.crossed(upLimit)
 
 	s.A.Daemon().Kill()
 	s.need(s.A.Start(), s.A.WaitUp(upLimit))
 	s.traffic()
-	s.settled(upLimit)
+	s.crossed(upLimit)
 
 	s.A.Daemon().Kill()
 	s.need(s.A.Configure(pair{}.policy()), s.A.Start(), s.A.WaitReady(10*time.Second))
 	s.eventually("strongSwan notices", 20*time.Second, func() error { return s.swan.Up("office") })
 	s.traffic()
-	s.settled(upLimit)
+	s.crossed(upLimit)
 }
 
 func TestYumenBehindNATReachesStrongSwan(t *testing.T) {

@@ -55,7 +55,10 @@ func (r *run) tally() (*tally, error) {
 	for n, flows := range r.traffic.flows {
 		for end, f := range flows {
 			received, twice := f.counts()
-			t.flow(fmt.Sprintf("t%d from %s", n, side(end)), uint64(f.sent.Load()), received, drops[fmt.Sprintf("t%d %d", n, end)])
+			if t.flow(uint64(f.sent.Load()), received, drops[fmt.Sprintf("t%d %d", n, end)]) {
+				t.perTunnel = append(t.perTunnel, fmt.Sprintf("t%d from %s: sent %d, received %d, dropped by the forwarder %d; missing %s",
+					n, side(end), f.sent.Load(), received, drops[fmt.Sprintf("t%d %d", n, end)], f.missing()))
+			}
 			t.twice += twice
 			t.refused += f.refused.Load()
 		}
@@ -94,7 +97,8 @@ func (t *tally) generations(journals [2]*journal, class map[string]renewal, wire
 	return drops
 }
 
-func (t *tally) flow(name string, sent, received, dropped uint64) {
+// flow adds one flow and reports whether it does not add up.
+func (t *tally) flow(sent, received, dropped uint64) (fault bool) {
 	t.sent, t.received, t.dropped = t.sent+sent, t.received+received, t.dropped+dropped
 	missing := sent - received
 	switch {
@@ -102,10 +106,8 @@ func (t *tally) flow(name string, sent, received, dropped uint64) {
 		t.lost += missing - dropped
 	case dropped > missing:
 		t.extra += dropped - missing
-	default:
-		return
 	}
-	t.perTunnel = append(t.perTunnel, fmt.Sprintf("%s: sent %d, received %d, dropped by the forwarder %d", name, sent, received, dropped))
+	return missing != dropped
 }
 
 // details tells what the line does not.

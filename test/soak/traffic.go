@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -50,6 +51,24 @@ func (f *flow) counts() (received, twice uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.received, f.twice
+}
+
+// missing names the numbers that did not arrive: the first runs of them.
+func (f *flow) missing() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var runs []string
+	begin := -1
+	for i := 0; i <= int(f.sent.Load()) && len(runs) < 5; i++ {
+		gone := i < int(f.sent.Load()) && (i/64 >= len(f.seen) || f.seen[i/64]&(1<<(i%64)) == 0)
+		switch {
+		case gone && begin < 0:
+			begin = i
+		case !gone && begin >= 0:
+			runs, begin = append(runs, fmt.Sprintf("%d-%d", begin, i-1)), -1
+		}
+	}
+	return strings.Join(runs, " ")
 }
 
 // arrivedFrom reports whether any packet numbered n or higher arrived.
