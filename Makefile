@@ -80,7 +80,7 @@ interop: build
 vm: build
 	@mkdir -p $(BUILD)
 	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
-	@$(call twice,test/vm/vm.sh $(BUILD)/vm.test)
+	@$(call twice,test/vm/vm.sh $(BUILD)/vm.test -test.skip AVX)
 	@$(call twice,AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run AVX)
 
 ## make vm-avx   the same ESP by the kernel's AVX drivers, once for correctness
