@@ -207,11 +207,12 @@ func (s *session) mannerOfDPD(p wire.Payload, h wire.Header) bool {
 	if !isDPD(p) {
 		return true
 	}
-	accent := s.accent
+	accent, asks := s.accent, false
 	accent.DPDFirst = h.Next == wire.TypeNotify
 	if n, err := wire.ParseNotification(p.Body); err == nil && n.Type == wire.RUThere {
-		accent.DPDNoSPI = len(n.SPI) == 0
+		accent.DPDNoSPI, asks = len(n.SPI) == 0, true
 	}
+	s.hear(s.peer, Heard{In: InLiveness, Known: true, Accent: accent, Asks: asks})
 	entry := s.peer.entry
 	if entry.Dialect.Exact && accent != s.accent {
 		return false

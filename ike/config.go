@@ -31,6 +31,8 @@ type Config struct {
 	// Learned is what an earlier engine told in DialectLearned, the newest last. A
 	// Reload does not change what is learned.
 	Learned []Learned
+	// Hear asks for Output.Heard; nil: nobody listens.
+	Hear *Hearing
 	// Rand is the source of cookies, nonces, Sk, SPIs, message IDs and jitter.
 	Rand io.Reader
 	// PathMTU is the largest packet outside that we would send, in bytes, headers

@@ -159,6 +159,7 @@ func (s *session) opened(x fieldsMessage, in PrivateDone) {
 	if reason == "" {
 		reason = why
 	}
+	s.hearFields(x, sk, reason)
 	if reason != "" {
 		theirs.wipe()
 		sk.Wipe()

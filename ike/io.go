@@ -92,6 +92,7 @@ type Output struct {
 	Effects []Effect   // carried out first, in order
 	Packets []Datagram // then sent
 	Events  []Event    // then told
+	Heard   []Heard    // what messages showed, for Config.Hear
 	Wake    time.Time  // when to call with Tick; zero: nothing pending
 }
 

@@ -120,6 +120,7 @@ func (s *session) fresh(c *claim, d Datagram, h wire.Header) bool {
 		return equal(s.proofHash(c, Initiator, nil))
 	}
 	own, theirs := equal(s.proofHash(c, Responder, s.saI)), equal(s.proofHash(c, Responder, s.saR))
+	s.hearProof(c, own, theirs)
 	if entry := s.peer.entry.Dialect; theirs != own && theirs != (entry.HashrSA == policy.SAResponder) {
 		if entry.Exact {
 			return false

@@ -78,6 +78,7 @@ func (x *exchange) read(d Datagram, h wire.Header) (parts, [16]byte, Reason, err
 	if !s.recognise(got.hash, q, hash) {
 		return parts{}, x.iv, BadHash, fmt.Errorf("HASH does not verify")
 	}
+	s.hearQuick(got.sa)
 	if len(got.nonce) < 8 || len(got.nonce) > 256 {
 		return parts{}, x.iv, Malformed, fmt.Errorf("a nonce of %d bytes", len(got.nonce))
 	}

@@ -159,6 +159,15 @@ type Knob struct{ Name, Value string }
 // String writes "name: value".
 func (k Knob) String() string { return k.Name + ": " + k.Value }
 
+// Words lists every knob with the value that it has in d.
+func (d Dialect) Words() []Knob {
+	var out []Knob
+	for _, k := range knobs() {
+		out = append(out, Knob{k.name, k.word(d)})
+	}
+	return out
+}
+
 // Against lists the knobs in which d differs from base, with the values of d.
 func (d Dialect) Against(base Dialect) []Knob {
 	var out []Knob

@@ -57,6 +57,7 @@ var house = map[string]room{
 	"cmd/internal/peersheet":  {own: "*", foreign: map[string]string{"golang.org/x": "width.go"}},
 	"cmd/internal/keys":       {own: "*", foreign: map[string]string{gmsm: "sm2.go", "golang.org/x": "*.go"}},
 	"cmd/internal/pki":        {own: "*", foreign: map[string]string{gmsm: "gmsm.go"}},
+	"cmd/internal/probe":      {own: "*"},
 	"cmd/internal/selftest":   {own: "*", foreign: map[string]string{gmsm: "sm2.go"}},
 
 	"test":     {},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"time"
 
@@ -17,6 +18,10 @@ type Gateway struct {
 	Engine *ike.Engine
 	// Plane is the data plane.
 	Plane *Plane
+	// Driver, when set, takes the place of Engine: a machine around engines of its own.
+	Driver interface {
+		Step(now time.Time, in ike.Input) ike.Output
+	}
 	// Refuse, when set, makes an effect fail by answering an error.
 	Refuse func(ike.Effect) error
 	// Told is called with every event, when set.
@@ -40,6 +45,9 @@ func (g *Gateway) Config() ike.Config {
 	return ike.Config{Policy: &p, Own: g.Own.Pair, Verifiers: g.verifiers(), PreShared: g.keys(), Rand: g.random,
 		Files: g.Files, Learned: g.Learned}
 }
+
+// Random is the source of the engine.
+func (g *Gateway) Random() io.Reader { return g.random }
 
 // Restart begins anew with an empty engine and an empty data plane, as after a
 // loss of power: nobody is told. Its configuration is that of Site.
@@ -82,7 +90,11 @@ func (g *Gateway) later(d time.Duration, do func()) {
 // Feed gives the engine one input and carries out what follows: effects first,
 // then packets, then events.
 func (g *Gateway) Feed(in ike.Input) ike.Output {
-	out := g.Engine.Step(g.lab.now, in)
+	step := g.Engine.Step
+	if g.Driver != nil {
+		step = g.Driver.Step
+	}
+	out := step(g.lab.now, in)
 	failed := g.carryOut(out.Effects)
 	if failed == nil {
 		for _, d := range out.Packets {

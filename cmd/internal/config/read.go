@@ -71,6 +71,9 @@ func Socket(file, flag string) string {
 	return standard("control_socket")
 }
 
+// StandardStateDir is where a gateway keeps its state when nobody says where.
+func StandardStateDir() string { return standard("state_dir") }
+
 // StateDir is the state folder for a command that needs nothing else and must work
 // when the configuration is broken: of the environment, of the file where that can
 // be read, or the default. Not sure: the file is there and cannot be understood, so

@@ -120,7 +120,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	for _, warning := range g.plane.Warnings() {
 		log.Warn("host", "detail", warning)
 	}
-	sockets, err := server.Listen(p.Config.IKEPort, bypass(p.Config.Mark))
+	sockets, err := server.Listen(p.Config.IKEPort, Bypass(p.Config.Mark))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -131,7 +131,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 		Wires:    append(sockets.Wires(), server.Bound{Wire: natWire{g.plane}, Port: p.Config.NATPort}),
 		Door:     p.engine.Door(),
 		Tell:     g.tell,
-		Resolver: server.SystemResolver(bypass(p.Config.Mark)),
+		Resolver: server.SystemResolver(Bypass(p.Config.Mark)),
 	})
 	if err != nil {
 		return nil, nil, err

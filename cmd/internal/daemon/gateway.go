@@ -38,8 +38,8 @@ type gateway struct {
 	refusals refusals
 }
 
-// bypass takes our own sockets out of the reach of our own rules.
-func bypass(mark uint32) server.Bypass {
+// Bypass takes our own sockets out of the reach of our own rules.
+func Bypass(mark uint32) server.Bypass {
 	return func(c syscall.RawConn) error { return tunnel.Bypass(c, mark) }
 }
 

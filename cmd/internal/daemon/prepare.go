@@ -16,6 +16,7 @@ import (
 	"yumen/cmd/internal/selftest"
 	"yumen/ike"
 	"yumen/ike/gm"
+	"yumen/ike/server"
 	"yumen/policy"
 	"yumen/policy/secret"
 	"yumen/policy/trust"
@@ -66,6 +67,12 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 	}
 	return p, nil
 }
+
+// EngineConfig is what the engine of the plan was made of, for another one beside it.
+func (p *Plan) EngineConfig() ike.Config { return p.engineConfig() }
+
+// PrivateKeys are the two keys of the gateway.
+func (p *Plan) PrivateKeys() server.PrivateKeys { return p.keys }
 
 func (p *Plan) engineConfig() ike.Config {
 	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Files: p.files, PreShared: p.preShared,
