@@ -19,7 +19,7 @@ WITHOUT ?=
 
 # For each fuzz target: runs (Nx) or time (Ns, which the go command may end with an
 # error of its own when the machine is busy).
-FUZZTIME ?= 10000x
+FUZZTIME ?= 5000x
 
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(interop|netns|site|soak|vm)|^yumen/esp/tunnel')
@@ -89,7 +89,7 @@ vm-avx: build
 	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
 	@AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run 'Suite|AVX'
 
-## make fuzz     every fuzz target for FUZZTIME (10000x)
+## make fuzz     every fuzz target for FUZZTIME (5000x)
 fuzz:
 	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
 

@@ -171,12 +171,11 @@ func FuzzBatch(f *testing.F) {
 	f.Add(uint64(1), []byte{1, 0, 30, 64, 7})
 	f.Add(uint64(2), []byte{100, 24, 25})
 	f.Fuzz(func(t *testing.T, seed uint64, sizes []byte) {
-		for _, path := range lanes.Paths() {
-			w := newWorld(t, path, seed)
-			for _, n := range sizes[:min(len(sizes), 8)] {
-				which, packets := w.disturb(w.seal(t, int(n)))
-				w.open(t, which, packets)
-			}
+		paths := lanes.Paths()
+		w := newWorld(t, paths[seed%uint64(len(paths))], seed)
+		for _, n := range sizes[:min(len(sizes), 3)] {
+			which, packets := w.disturb(w.seal(t, int(n)))
+			w.open(t, which, packets)
 		}
 	})
 }
