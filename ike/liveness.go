@@ -88,9 +88,10 @@ func (p *peer) dropChildren(reason Reason, match func(*child) bool) {
 }
 
 // greet sends INITIAL-CONTACT in the first proven session with a peer since we
-// started: whatever the peer has from before is dead.
+// started: whatever the peer has from before is dead. A probe does not say so: it
+// has no before, and what the peer has may be another's who holds the same keys.
 func (s *session) greet() {
-	if s.peer.greeted {
+	if s.peer.greeted || s.e.cfg.Hear != nil {
 		return
 	}
 	s.peer.greeted = true

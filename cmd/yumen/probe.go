@@ -49,7 +49,9 @@ stands a peer entry that is ready for the policy.
 
 NAME is an entry of the policy, whose address may be any for --listen. Nothing is
 protected or installed here; what comes up at the far end is deleted again. UDP 500
-and 4500 must be free: stop the gateway of this host first (systemctl stop yumen).`,
+and 4500 must be free: stop the gateway of this host first (systemctl stop yumen). With
+--peer no other gateway may be up with the same certificates: the far end would take
+the probe's tunnel for that one's next, and send into it until it is deleted.`,
 		Example: "  yumen probe 198.51.100.1\n  yumen probe --listen --peer branch\n  yumen probe 198.51.100.1 --peer branch --exhaustive",
 		Args:    cobra.MaximumNArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return f.run(c, at, args) },

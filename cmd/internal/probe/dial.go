@@ -24,14 +24,14 @@ type Dialer struct {
 	knock *knocks
 	host  host
 
-	forms   []combo // of message 3, that were not tried
-	quick   []policy.Dialect
-	speak   policy.Dialect // of the handshake under way
-	peerID  string
-	stage   stage
-	ends    time.Time // of the stage
-	endless bool      // no tunnel is known: quick mode is left out
-	done    bool
+	forms  []combo // of message 3, that were not tried
+	quick  []policy.Dialect
+	speak  policy.Dialect // of the handshake under way
+	peerID string
+	stage  stage
+	ends   time.Time // of the stage
+	bare   bool      // no tunnel is known: quick mode is left out
+	done   bool
 }
 
 // stage is how far a handshake has come.
@@ -105,7 +105,7 @@ func (d *Dialer) afterKnocks(now time.Time) ike.Output {
 	base.Exact, base.ZeroPad, base.AllowNarrowing, base.StrictLifetime = false, true, true, false
 	base.Initiate, base.AnyTransform, base.SendCerts = policy.InitiateEither, false, policy.CertsBoth
 	d.forms = combos(base, d.cfg.Engine.Own, d.cfg.UserIDs, d.rep.Of("cert_order").Standing != Seen)
-	d.endless = len(d.tunnels()) == 0
+	d.bare = len(d.tunnels()) == 0
 	for _, knob := range []string{"sk_encoding", "field_pad", "id_iv", "id_type", "id", "id_cert", "sig_encoding", "sig_cert_body", "sm2_id",
 		"hashr_sa"} {
 		d.rep.Of(knob).Because = "no message 3 was understood"
@@ -156,7 +156,7 @@ func (d *Dialer) config() ike.Config {
 	entry.Dialect.PeerID = d.peerID
 	entry.DPD, entry.PathProbe = policy.DPD{Interval: askEvery, Tries: askTries}, false
 	p.Peers, p.Tunnels = []policy.Peer{entry}, d.tunnels()
-	if d.endless {
+	if d.bare {
 		any4 := policy.Net{First: d.cfg.Remote, Last: d.cfg.Remote}
 		p.Tunnels = []policy.Tunnel{{Name: "probe", Peer: entry.Name, Selector: policy.Selector{Local: any4, Remote: any4},
 			Suites: []policy.Suite{policy.SM4CBCHMACSM3}, ICVBits: 96, Start: policy.StartNow, Lifetime: time.Hour, Window: 64}}
@@ -172,7 +172,7 @@ func (d *Dialer) feed(now time.Time, in ike.Input) ike.Output {
 		return ike.Output{}
 	}
 	out := d.host.step(now, in)
-	if d.endless { // never asked for: it would protect something
+	if d.bare { // never asked for: it would protect something
 		out.Packets = withoutQuick(out.Packets)
 	}
 	for _, h := range out.Heard {
@@ -241,7 +241,7 @@ func (d *Dialer) event(now time.Time, v ike.Event) (over bool) {
 		for _, knob := range []string{"dpd_spi", "dpd_order"} {
 			d.rep.Of(knob).Because = "it neither asked nor answered in the few seconds of the session"
 		}
-		if d.endless {
+		if d.bare {
 			d.stage = through
 			d.rep.once("no tunnel to this peer is in the policy: quick mode was left out")
 		}
@@ -297,7 +297,7 @@ func (d *Dialer) finish(now time.Time, why string) ike.Output {
 	var out ike.Output
 	if d.host.engine != nil {
 		out = d.host.step(now, ike.Stop{})
-		if d.endless {
+		if d.bare {
 			out.Packets = withoutQuick(out.Packets)
 		}
 	}

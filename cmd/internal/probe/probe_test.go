@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"yumen/ike"
 	"yumen/ike/wire"
 	"yumen/policy"
 	"yumen/test/lab"
@@ -169,5 +170,50 @@ func TestConformJudgesByTheDialectItPlays(t *testing.T) {
 				t.Errorf("calls %v, accept any, %s: %s: %+v", calls, knob, value, v)
 			}
 		}
+	}
+}
+
+// Without a tunnel in the policy nothing is asked of the far end that it could
+// protect, and phase 1 tells what it can.
+func TestDialerWithoutATunnelLeavesQuickModeOut(t *testing.T) {
+	x := newDraw(t, 1, true)
+	x.dialect = policy.H3CDraft.Dialect()
+	i, r := x.sites()
+	i.Policy.Tunnels = nil
+	l := lab.New(1, i, r)
+	l.Story.Off = true
+	l.Hook = func(p lab.Packet) []lab.Packet {
+		if h, err := wire.ParseHeader(p.Data); p.From == "i" && (err != nil || h.Exchange == wire.QuickMode) {
+			t.Errorf("sent %v", h.Exchange)
+		}
+		return []lab.Packet{p}
+	}
+	m := NewDialer(config(l))
+	run(t, l, m, 10*time.Minute)
+	rep := m.Report()
+	if !rep.Session || rep.Child || rep.Of("sk_encoding").Standing != Seen || rep.Of("qm_hash").Standing != Untold || len(x.wrong(rep)) > 0 {
+		t.Errorf("session %v, child %v, %v, %q", rep.Session, rep.Child, rep.Of("qm_hash"), x.wrong(rep))
+	}
+	if s := left(l); s != "" {
+		t.Error(s)
+	}
+}
+
+// A probe does not tell the far end to forget what it has: it may be of the gateway
+// whose certificates are borrowed.
+func TestProbeDoesNotSayInitialContact(t *testing.T) {
+	x := newDraw(t, 1, true)
+	x.dialect = policy.Dialect{}
+	i, r := x.sites()
+	l := lab.New(1, i, r)
+	l.Story.Off = true
+	heard := false
+	l.Gateway("r").Told = func(v ike.Event) {
+		heard = heard || v.Kind == ike.NotifyIn && v.Notify == wire.InitialContact
+	}
+	m := NewDialer(config(l))
+	run(t, l, m, 10*time.Minute)
+	if heard || !m.Report().Child {
+		t.Errorf("INITIAL-CONTACT %v, child %v", heard, m.Report().Child)
 	}
 }
