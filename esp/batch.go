@@ -64,8 +64,9 @@ func (b *Batch) Seal(jobs []Sealing) {
 	b.lanes.EncryptCBC(b.cbc)
 	b.lanes.HMAC(b.mac)
 	for i, job := range b.job {
-		m := &b.mac[i]
-		copy(m.Data[len(m.Data):len(m.Data)+jobs[job].SA.keys.icv], m.Sum[:])
+		// How long the ICV is says the packet: the SA may have learned it meanwhile.
+		m, j := &b.mac[i], &jobs[job]
+		copy(j.Packet[len(j.Dst)+len(m.Data):], m.Sum[:])
 	}
 	b.forget()
 }
@@ -80,7 +81,7 @@ func (b *Batch) Open(jobs []Opening) {
 		j := &jobs[i]
 		// What is refused here may be let in below, after the packets before it,
 		// and the other way round. Then its MAC is computed alone, or for nothing.
-		if seq, err := j.SA.fresh(j.Packet); err == nil && j.SA.keys.aead == nil {
+		if seq, err := j.SA.fresh(j.Packet); err == nil && j.SA.keys.aead == nil && !j.SA.learning {
 			b.sum(i, j.SA.keys, j.Packet, seq)
 		}
 	}

@@ -37,7 +37,7 @@ type Child struct {
 	Peer     string
 	Selector policy.Selector // local is our side
 	Suite    policy.Suite
-	ICVBits  int // HMAC-SM3 only: 96, 128, 256
+	ICVBits  int // HMAC-SM3 only: 96, 128, 256, or policy.ICVAuto: not known yet
 	ESN      bool
 	Window   int // anti-replay window in packets
 	Outer    policy.Outer
@@ -104,4 +104,7 @@ type Event struct {
 	Tunnel string
 	SPI    SPI
 	Remote netip.AddrPort
+	// ICVBits is the length that the first packet told, of a child whose length was
+	// not known: FirstPacket only.
+	ICVBits int
 }

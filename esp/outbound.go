@@ -33,6 +33,7 @@ type Outbound struct {
 	room   int           // bytes of ESP before the inner packet
 	meter  meter
 	closed atomic.Bool
+	follow atomic.Int32 // bytes of ICV from the next packet on; 0: as made
 }
 
 // NewOutbound makes the sending half of c, going on after st. It reads
@@ -86,6 +87,9 @@ func (o *Outbound) begin(dst, inner []byte) (out, packet []byte, seq uint64, err
 		return dst, nil, 0, err
 	}
 	k, n := o.keys, len(inner)
+	if icv := int(o.follow.Load()); icv != 0 {
+		k.icv = icv
+	}
 	seq = o.seq.Load() + 1
 	pad := k.pad(n)
 	body := o.room

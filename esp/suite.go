@@ -46,6 +46,8 @@ func shapeOf(s policy.Suite, icvBits int) (shape, error) {
 		switch icvBits {
 		case 96, 128, 256:
 			return shape{iv: lanes.BlockSize, icv: icvBits / 8, align: lanes.BlockSize}, nil
+		case policy.ICVAuto: // may yet be the longest
+			return shape{iv: lanes.BlockSize, icv: macKeyLen, align: lanes.BlockSize}, nil
 		}
 		return shape{}, fmt.Errorf("ICV of %d bits: HMAC-SM3 takes 96, 128 or 256", icvBits)
 	case policy.SM4GCM128:
@@ -69,6 +71,9 @@ func newKeys(c Child, h Half, path lanes.Path) (*keys, error) {
 	}
 	if h.SPI < 256 {
 		return nil, fmt.Errorf("SPI %d is reserved (RFC 4303 2.1)", h.SPI)
+	}
+	if learns(c) {
+		sh.icv = icvLengths[0] // what is sent until the peer is heard
 	}
 	k := &keys{shape: sh, esn: c.ESN}
 	switch c.Suite {

@@ -44,9 +44,9 @@ func (e *Engine) adoptable(t *tunnel, a Adopted) bool {
 	for _, s := range t.entry.Suites {
 		allowed = allowed || s == c.Suite
 	}
-	gcm := c.Suite == policy.SM4GCM128
+	sameICV := c.Suite == policy.SM4GCM128 || c.ICVBits == t.entry.ICVBits || t.entry.ICVBits == policy.ICVAuto
 	return !e.started && t.current == nil && e.children[c.ID] == nil && c.ID != 0 &&
-		allowed && (gcm || c.ICVBits == t.entry.ICVBits) && t.entry.Peer == c.Peer &&
+		allowed && sameICV && t.entry.Peer == c.Peer &&
 		c.Selector.Within(t.entry.Selector) && !a.Installed.After(e.now) &&
 		c.Limits.HardTime > 0 && e.now.Before(a.Installed.Add(c.Limits.HardTime))
 }
@@ -58,6 +58,9 @@ func (t *tunnel) adopt(a Adopted) {
 	c.In.Keymat, c.Out.Keymat = none, none
 	e.children[c.ID], e.spis[c.In.SPI] = c, c.ID
 	t.children, t.current = append(t.children, c), c
+	if t.entry.ICVBits == policy.ICVAuto && c.Suite == policy.SM4CBCHMACSM3 && c.ICVBits > 0 {
+		t.icv = c.ICVBits // found out by the engine before
+	}
 	// INITIAL-CONTACT would have the peer throw away what it still sends on.
 	t.peer.greeted = true
 	e.clock.set(&c.hard, a.Installed.Add(c.Limits.HardTime), func() { c.end(Expired, tellPeer) })

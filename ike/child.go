@@ -63,7 +63,7 @@ func (c *child) make(x *exchange, pick chosen) {
 	}
 	c.Child = esp.Child{
 		ID: c.ID, Tunnel: t.Name, Peer: s.peer.entry.Name, Selector: x.selector,
-		Suite: pick.x.suite, ICVBits: t.ICVBits, ESN: pick.x.esn, Window: t.Window, Outer: t.Outer,
+		Suite: pick.x.suite, ICVBits: x.tunnel.icvBits(), ESN: pick.x.esn, Window: t.Window, Outer: t.Outer,
 		Path: esp.Path{Local: s.local, Remote: s.remote, Encap: s.udp()},
 		In:   esp.Half{SPI: in, Keymat: key(in)},
 		Out:  esp.Half{SPI: out, Keymat: key(out)},
@@ -203,6 +203,7 @@ func (c *child) end(reason Reason, tell bool) {
 		delete(e.spis, c.In.SPI)
 	}
 	t.children = slices.DeleteFunc(t.children, func(o *child) bool { return o == c })
+	t.forgetICV()
 	if x := c.exchange; x != nil {
 		if e.spis[x.spi] == c.ID {
 			delete(e.spis, x.spi)

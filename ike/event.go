@@ -36,6 +36,7 @@ const (
 	KeyOpFailed              // a private-key operation failed or the device is gone
 	PathChanged              // the largest packet that gets to a peer became another
 	DialectLearned           // how a peer with profile: auto speaks was learned; Learned says what
+	ICVFound                 // a child's first packet told the length of its ICV; Detail is the line that says so
 	eventKinds
 )
 
@@ -69,4 +70,5 @@ type Event struct {
 	Notify           wire.NotifyType
 	Took             time.Duration // of a negotiation that succeeded
 	Learned          Learned
+	ICVBits          int // ICVFound
 }

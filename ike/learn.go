@@ -117,6 +117,7 @@ func (s *session) explicit() string {
 		return ""
 	}
 	d := s.accent
+	d.ICVBits = s.foundICV(d.ICVBits)
 	d.ZeroPad = d.FieldPad == policy.PadZeros
 	return policy.Lines(d)
 }

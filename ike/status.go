@@ -48,4 +48,5 @@ type TunnelStatus struct {
 	Installed   []time.Time // beside Children
 	Expires     []time.Time
 	InUse       esp.ChildID
+	Explicit    string // the line of the entry that says what was found out; empty: nothing was
 }

@@ -19,6 +19,7 @@ type tunnel struct {
 	quick    *exchange
 	queued   bool
 	held     bool // a quick mode of ours waits for the peer's
+	icv      int  // bits of ICV that a child told, with icv_bits: auto; 0: none yet
 	current  *child
 	children []*child // newest first
 	failures int
@@ -158,6 +159,7 @@ func (e *Engine) plane(v esp.Event) {
 	switch v.Kind {
 	case esp.FirstPacket:
 		if c != nil {
+			c.foundICV(v.ICVBits)
 			c.firstPacket()
 		}
 	case esp.SoftLimit:
@@ -302,7 +304,8 @@ func sameTunnel(a, b policy.Tunnel) bool {
 
 // status collects what people ask for.
 func (t *tunnel) status() TunnelStatus {
-	st := TunnelStatus{Name: t.entry.Name, Peer: t.entry.Peer, LastFailure: t.reason, LastDetail: t.detail}
+	st := TunnelStatus{Name: t.entry.Name, Peer: t.entry.Peer, LastFailure: t.reason, LastDetail: t.detail,
+		Explicit: t.explicit()}
 	switch {
 	case t.stopped:
 		st.State = "stopped"

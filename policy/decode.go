@@ -127,11 +127,11 @@ func (r *reader) tunnel(n *node, path string, p *Policy, seen names) Tunnel {
 		t.ICVBits = peer.Dialect.ICV()
 	}
 	icv := o.get("icv_bits")
-	if s, ok := icv.word(); ok && s != "96" && s != "128" && s != "256" {
-		icv.fault("%q is not one of 96, 128, 256", s)
-	} else if ok {
-		_, _ = fmt.Sscan(s, &t.ICVBits)
-		if slices.Contains(t.Suites, AESCBCHMACSHA256) && t.ICVBits != 128 {
+	if s, ok := icv.word(); ok {
+		var known bool
+		if t.ICVBits, known = icvOf(s); !known {
+			icv.fault("%q is not one of 96, 128, 256, auto", s)
+		} else if slices.Contains(t.Suites, AESCBCHMACSHA256) && t.ICVBits != 128 {
 			icv.fault("%s: HMAC-SHA-256 has 128 (RFC 4868); remove it", s)
 		}
 	}

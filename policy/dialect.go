@@ -1,5 +1,7 @@
 package policy
 
+import "strconv"
+
 // Dialect holds the wire knobs of a peer: what is sent where the sources or the
 // vendors differ. What is accepted is wider and does not hang on it, unless a
 // knob says so. The zero value of every knob is the recommended choice. Its words
@@ -8,7 +10,7 @@ type Dialect struct {
 	IKESM4     SM4Number  // phase-1 encryption algorithm number
 	ESPSM4     ESPNumbers // ESP transform IDs offered for SM4-CBC
 	ESPGCM     int        // ESP transform ID of SM4-GCM; 0: 130
-	ICVBits    int        // of HMAC-SM3, for tunnels that do not say; 0: 96
+	ICVBits    int        // of HMAC-SM3, for tunnels that do not say; 0: 96; or ICVAuto
 	KeyLength  KeyLength  // the key length attribute of both phases
 	QMHash     HashForm   // HASH_1 and HASH_2
 	HashrSA    SASource   // SA in HASHr as sent
@@ -53,7 +55,28 @@ func (d Dialect) GCMNumber() uint8 {
 // defaultICV is the length of HMAC-SM3 in ESP in bits where nobody says another.
 const defaultICV = 96
 
-// ICV is the ICV length of HMAC-SM3 in bits for tunnels that do not say.
+// ICVAuto in place of a length in bits: the peer's first packet tells it.
+const ICVAuto = -1
+
+// ICVWord is a length of HMAC-SM3 as the policy file has it.
+func ICVWord(bits int) string {
+	if bits == ICVAuto {
+		return "auto"
+	}
+	return strconv.Itoa(bits)
+}
+
+// icvOf reads a length of HMAC-SM3: 96, 128, 256 or auto.
+func icvOf(s string) (bits int, ok bool) {
+	for _, bits := range []int{96, 128, 256, ICVAuto} {
+		if s == ICVWord(bits) {
+			return bits, true
+		}
+	}
+	return 0, false
+}
+
+// ICV is the ICV length of HMAC-SM3 in bits for tunnels that do not say, or ICVAuto.
 func (d Dialect) ICV() int {
 	if d.ICVBits == 0 {
 		return defaultICV

@@ -86,7 +86,7 @@ func knobs() []knob {
 		choice("qm_hash", func(d *Dialect) *HashForm { return &d.QMHash }, HashRFC2409, HashStdFull, HashStdBody),
 		choice("esp_sm4_id", func(d *Dialect) *ESPNumbers { return &d.ESPSM4 }, ESPBoth, ESPOnly129, ESPOnly127),
 		{"esp_gcm_id", readGCM, func(d Dialect) string { return fmt.Sprint(d.GCMNumber()) }},
-		{"esp_icv_bits", readICV, func(d Dialect) string { return fmt.Sprint(d.ICV()) }},
+		{"esp_icv_bits", readICV, func(d Dialect) string { return ICVWord(d.ICV()) }},
 		pairOf("dpd_spi", "cookies", "none", func(d *Dialect) *bool { return &d.DPDNoSPI }),
 		pairOf("dpd_order", "hash-first", "notify-first", func(d *Dialect) *bool { return &d.DPDFirst }),
 		pairOf("accept", "any", "exact", func(d *Dialect) *bool { return &d.Exact }),
@@ -108,15 +108,17 @@ func readGCM(f field, d *Dialect) {
 }
 
 func readICV(f field, d *Dialect) {
-	switch s, ok := f.word(); {
-	case !ok:
-	case s == "96", s == "128", s == "256":
-		_, _ = fmt.Sscan(s, &d.ICVBits)
-		if d.ICVBits == defaultICV {
-			d.ICVBits = 0
-		}
-	default:
-		f.fault("%q is not one of 96, 128, 256", s)
+	s, ok := f.word()
+	if !ok {
+		return
+	}
+	bits, ok := icvOf(s)
+	if !ok {
+		f.fault("%q is not one of 96, 128, 256, auto", s)
+		return
+	}
+	if d.ICVBits = bits; bits == defaultICV {
+		d.ICVBits = 0
 	}
 }
 

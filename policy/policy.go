@@ -127,7 +127,7 @@ type Tunnel struct {
 	Peer     string
 	Selector Selector
 	Suites   []Suite // in order of preference, not empty
-	ICVBits  int     // 96, 128 or 256, of HMAC-SM3
+	ICVBits  int     // 96, 128 or 256, of HMAC-SM3, or ICVAuto
 	ESN      bool    // offer and accept 64-bit sequence numbers
 	Start    StartMode
 	Lifetime time.Duration // session key, at most 1 h unless overridden (13.1)

@@ -151,6 +151,7 @@ func (p Profile) Settings() []Setting {
 	case Auto:
 		return []Setting{
 			set("accept_zero_pad", "true", "recognised, and covered by the signature", Inferred),
+			set("esp_icv_bits", "auto", "not negotiated: the first authentic packet of a child tells it", Inferred),
 		}
 	}
 	return nil

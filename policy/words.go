@@ -40,7 +40,7 @@ func (s Suite) String() string {
 func (s Suite) Describe(icvBits int) string {
 	switch s {
 	case SM4CBCHMACSM3:
-		return fmt.Sprintf("ESP:SM4_CBC/HMAC_SM3_%d", icvBits)
+		return fmt.Sprintf("ESP:SM4_CBC/HMAC_SM3_%s", ICVWord(icvBits))
 	case SM4GCM128:
 		return "ESP:SM4_GCM_128"
 	case AESCBCHMACSHA256:

@@ -184,7 +184,10 @@ func (w *inWorker) finish(s *snapshot) {
 // notices passes on what the SA remarked.
 func (w *inWorker) notices(x *pair) {
 	if x.in.TookFirst() {
-		w.plane.emit(x.event(esp.FirstPacket))
+		e := x.event(esp.FirstPacket)
+		e.ICVBits = x.in.FoundICV()
+		x.out.FollowICV(e.ICVBits)
+		w.plane.emit(e)
 	}
 	if x.in.TookSoftLimit() {
 		w.plane.emit(x.event(esp.SoftLimit))

@@ -7,6 +7,7 @@ import (
 
 	"yumen/esp"
 	"yumen/ike"
+	"yumen/policy"
 	"yumen/policy/secret"
 )
 
@@ -19,7 +20,9 @@ type Plane struct {
 	spis      map[esp.SPI]esp.ChildID
 	// Paths is how large packets get to whom, as the engine said last.
 	Paths map[netip.Addr]int
-	boxes []secret.Secret // keys of every child ever installed
+	// BadAuth counts packets whose ICV has another length than the child.
+	BadAuth int
+	boxes   []secret.Secret // keys of every child ever installed
 }
 
 // held is an installed child with its own copy of the keys: the engine wipes
@@ -159,7 +162,11 @@ func (p *Plane) Send(tunnel string) {
 		p.tell(esp.Event{Kind: esp.Acquire, Tunnel: tunnel})
 		return
 	}
-	p.g.lab.carry(p.g, Packet{From: p.g.Name, Label: "esp", SPI: h.Out.SPI,
+	icv := h.ICVBits
+	if icv == policy.ICVAuto {
+		icv = 96 // what a plane sends that heard nothing yet
+	}
+	p.g.lab.carry(p.g, Packet{From: p.g.Name, Label: "esp", SPI: h.Out.SPI, ICVBits: icv,
 		Source: h.Path.Local, Dest: h.Path.Remote})
 }
 
@@ -169,9 +176,15 @@ func (p *Plane) arrive(x Packet) {
 	switch {
 	case h == nil:
 		p.tell(esp.Event{Kind: esp.UnknownSPI, SPI: x.SPI, Remote: x.Source})
+	case x.ICVBits != 0 && h.ICVBits != policy.ICVAuto && h.ICVBits != x.ICVBits:
+		p.BadAuth++
 	case !h.first:
 		h.first = true
-		p.tell(esp.Event{Kind: esp.FirstPacket, Child: h.ID, Tunnel: h.Tunnel, SPI: x.SPI, Remote: x.Source})
+		v := esp.Event{Kind: esp.FirstPacket, Child: h.ID, Tunnel: h.Tunnel, SPI: x.SPI, Remote: x.Source}
+		if h.ICVBits == policy.ICVAuto {
+			h.ICVBits, v.ICVBits = x.ICVBits, x.ICVBits
+		}
+		p.tell(v)
 	}
 }
 

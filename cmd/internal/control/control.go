@@ -100,6 +100,7 @@ type Tunnel struct {
 	LastFailure string     `json:"last_failure,omitempty"`
 	LastDetail  string     `json:"last_detail,omitempty"`
 	NextTry     *time.Time `json:"next_try,omitempty"`
+	Explicit    string     `json:"explicit,omitempty"` // line of the tunnel entry that says what was found out
 	Children    []Child    `json:"children,omitempty"`
 }
 

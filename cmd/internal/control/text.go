@@ -148,6 +148,9 @@ func (p *page) tunnel(t Tunnel) {
 	for _, c := range t.Children {
 		p.child(t, c)
 	}
+	if t.Explicit != "" {
+		p.line("    to make that explicit in the tunnel entry: %s", t.Explicit)
+	}
 	if t.LastFailure != "" {
 		p.line("    last failure: %s", withDetail(t.LastFailure, t.LastDetail))
 	}

@@ -161,7 +161,7 @@ func (b *both) Install(c esp.Child, from esp.State) error {
 
 // place chooses the plane of a child. The caller holds mu.
 func (b *both) place(c esp.Child) (where, why string, err error) {
-	unfit := xfrm.Carries(c.Suite, c.Outer)
+	unfit := carries(c.Suite, c.ICVBits, c.Outer)
 	switch {
 	case c.Path.Encap && b.userPort != "":
 		return userspace, "in UDP: " + b.userPort, nil

@@ -148,7 +148,7 @@ func (g *gateway) outlives(id esp.ChildID) bool {
 // remember notes that children changed; see serve.
 func (g *gateway) remember(e ike.Event) {
 	switch e.Kind {
-	case ike.ChildUp, ike.ChildRekeyed, ike.ChildDown, ike.PeerMoved:
+	case ike.ChildUp, ike.ChildRekeyed, ike.ChildDown, ike.PeerMoved, ike.ICVFound:
 		select {
 		case g.changed <- struct{}{}:
 		default: // known already

@@ -14,6 +14,7 @@ import (
 
 	"yumen/cmd/internal/control"
 	"yumen/esp/tunnel"
+	"yumen/ike"
 	"yumen/ike/server"
 )
 
@@ -95,7 +96,8 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 		return nil, nil, err
 	}
 	built.add(desk.Close)
-	g := &gateway{log: log, metrics: newMetrics(), started: time.Now(), changed: make(chan struct{}, 1), learned: make(chan struct{}, 1)}
+	g := &gateway{log: log, metrics: newMetrics(), started: time.Now(), changed: make(chan struct{}, 1), learned: make(chan struct{}, 1),
+		found: make(chan ike.Event, mostFound)}
 	g.plan.Store(p)
 	g.metrics.from(p.Policy)
 	if err := saveGuard(p.Config, p.Policy); err != nil {
@@ -193,6 +195,8 @@ func (g *gateway) serve(ctx context.Context, hup <-chan os.Signal, ended <-chan 
 			g.log.Info("reloaded", "policy", g.plan.Load().Config.Policy)
 		case <-save.C:
 			g.saveTime(dir)
+		case e := <-g.found:
+			g.settle(ctx, e)
 		case <-g.learned:
 			g.keepDialects(ctx)
 		case <-alive.C:

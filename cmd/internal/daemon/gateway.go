@@ -30,7 +30,8 @@ type gateway struct {
 	log     *slog.Logger
 	metrics *metrics
 	started time.Time
-	learned chan struct{} // something was: to be written down
+	found   chan ike.Event // the length of an ICV was: the tunnel may move
+	learned chan struct{}  // something was: to be written down
 
 	changed chan struct{} // children changed
 	handed  atomic.Bool   // what the kernel carries is the next process's
@@ -89,6 +90,12 @@ func (g *gateway) tell(e ike.Event) {
 		select {
 		case g.learned <- struct{}{}:
 		default: // it will be written anyway
+		}
+	}
+	if e.Kind == ike.ICVFound {
+		select {
+		case g.found <- e:
+		default: // many at once: the next renewal moves this one
 		}
 	}
 	g.refusals.note(e, g.plan.Load().Policy, time.Now())

@@ -7,7 +7,6 @@ import (
 
 	"yumen/esp"
 	"yumen/ike"
-	"yumen/xfrm"
 )
 
 // residence tells where children live. Of a gateway with one plane it is that.
@@ -56,6 +55,22 @@ func (g *gateway) Move(ctx context.Context, name, to string) error {
 	}
 	g.log.Info("operator", "order", "move", "tunnel", name, "plane", where)
 	return g.server.Do(ctx, ike.Rekey{Tunnel: name})
+}
+
+// mostFound is how many tunnels may wait for settle.
+const mostFound = 1024
+
+// settle moves a tunnel into the kernel that was in userspace only to find out the
+// length of its ICV, by one quick mode as Move does.
+func (g *gateway) settle(ctx context.Context, e ike.Event) {
+	b, ok := g.plane.(*both)
+	if !ok || !b.FoundICV(e.Child, e.ICVBits) {
+		return
+	}
+	g.log.Info("move", "tunnel", e.Tunnel, "plane", kernel, "why", "its ICV length is known now: "+e.Detail)
+	if err := g.server.Do(ctx, ike.Rekey{Tunnel: e.Tunnel}); err != nil {
+		g.log.Warn("move", "tunnel", e.Tunnel, "error", err)
+	}
 }
 
 // Choose is the operator's word for a tunnel: its next child goes there. It holds
@@ -110,7 +125,7 @@ func (b *both) movable(name, where string) error {
 		return nil
 	}
 	if r, up := b.children[b.sending[name]]; up {
-		if err := xfrm.Carries(r.Suite, r.Outer); err != nil {
+		if err := carries(r.Suite, r.ICVBits, r.Outer); err != nil {
 			return fmt.Errorf("the kernel cannot carry it: %w", err)
 		}
 	}

@@ -77,6 +77,8 @@ func eventName(k ike.EventKind) string {
 		return "key-operation-failed"
 	case ike.DialectLearned:
 		return "dialect-learned"
+	case ike.ICVFound:
+		return "icv-found"
 	case ike.PathChanged:
 		return "path-mtu"
 	}

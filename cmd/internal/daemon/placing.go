@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
+	"yumen/esp"
 	"yumen/policy"
 	"yumen/xfrm"
 )
@@ -44,11 +47,54 @@ func homeOf(t policy.Tunnel) home {
 	for _, s := range t.Suites {
 		if err := xfrm.Carries(s, t.Outer); err != nil {
 			h.why = err.Error()
-		} else {
-			h.plane = kernel
+			continue
+		}
+		h.plane = kernel
+		if err := carries(s, t.ICVBits, t.Outer); err != nil {
+			h.why = err.Error()
 		}
 	}
 	return h
+}
+
+var errICV = errors.New("the ICV length of HMAC-SM3 is not known (icv_bits: auto), and only userspace finds it out")
+
+// carries says why the kernel cannot carry a child as it is. One whose ICV length is
+// not known waits in userspace for the first packet to tell it.
+func carries(s policy.Suite, icvBits int, o policy.Outer) error {
+	if err := xfrm.Carries(s, o); err != nil {
+		return err
+	}
+	if s == policy.SM4CBCHMACSM3 && icvBits == policy.ICVAuto {
+		return errICV
+	}
+	return nil
+}
+
+// icvKnown refuses what the kernel alone can never begin with.
+func icvKnown(p *policy.Policy) error {
+	for _, t := range p.Tunnels {
+		if slices.Contains(t.Suites, policy.SM4CBCHMACSM3) && t.ICVBits == policy.ICVAuto {
+			return fmt.Errorf("tunnel %q: %w: with dataplane: kernel write icv_bits: 96, 128 or 256 in the tunnel, or set "+
+				"dataplane: auto", t.Name, errICV)
+		}
+	}
+	return nil
+}
+
+// FoundICV notes what the first packet of a child told, and reports whether the
+// tunnel's next child, made with that length, belongs into the kernel.
+func (b *both) FoundICV(id esp.ChildID, bits int) (moves bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r, ok := b.children[id]
+	if !ok || r.ICVBits != policy.ICVAuto {
+		return false
+	}
+	r.ICVBits = bits
+	b.children[id] = r
+	where, _, err := b.place(r.Child)
+	return err == nil && r.plane == userspace && where == kernel
 }
 
 // entangled tunnels share addresses, and only ports tell their packets apart.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"yumen/esp"
 	"yumen/policy"
 )
 
@@ -61,6 +62,93 @@ func TestThePortBelongsToUserspaceOnlyWhereUDPMayNeedIt(t *testing.T) {
 		p := parseTunnels(t, c.peer, c.tunnel)
 		if got, _ := userPort(p, homes(p)); got != c.want {
 			t.Errorf("%s %s: tunnel %q takes the port, want %q", c.peer, c.tunnel, got, c.want)
+		}
+	}
+}
+
+func TestAnUnknownICVLengthWaitsInUserspace(t *testing.T) {
+	for _, c := range []struct {
+		peer, tunnel, plane string
+		waits               bool
+	}{
+		{"", "name: a, remote: 10.2.0.0/16, icv_bits: auto", kernel, true},
+		{", profile: auto", "name: a, remote: 10.2.0.0/16", kernel, true},
+		{", profile: auto", "name: a, remote: 10.2.0.0/16, icv_bits: 256", kernel, false},
+		{", profile: auto, dialect: {esp_icv_bits: 128}", "name: a, remote: 10.2.0.0/16", kernel, false},
+		{"", "name: a, remote: 10.2.0.0/16, icv_bits: auto, df: set", userspace, false},
+	} {
+		p := parseTunnels(t, c.peer, c.tunnel)
+		h := homes(p)["a"]
+		if h.plane != c.plane || (h.why == errICV.Error()) != c.waits {
+			t.Errorf("%s %s: at home in %+v", c.peer, c.tunnel, h)
+		}
+		if err := icvKnown(p); c.waits && (err == nil || !strings.Contains(err.Error(), "icv_bits: 96, 128 or 256")) {
+			t.Errorf("%s %s: the kernel alone is let to it: %v", c.peer, c.tunnel, err)
+		}
+	}
+	if err := icvKnown(parseTunnels(t, ", profile: auto", "name: a, remote: 10.2.0.0/16, suites: [sm4gcm128]")); err != nil {
+		t.Errorf("SM4-GCM has one length: %v", err)
+	}
+}
+
+// The child that found its length stays where it is; the next one, made with it, goes
+// into the kernel, by the very steps of a move.
+func TestATunnelMovesIntoTheKernelOnceItsICVLengthIsKnown(t *testing.T) {
+	x := newPair(t, parseTunnels(t, ", encap: off", "name: a, remote: 10.2.0.0/16, icv_bits: auto"))
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	unknown := childOf(1, "a", cbc, false)
+	unknown.ICVBits = policy.ICVAuto
+	must(x.Install(unknown, esp.State{}))
+	must(x.Use(1))
+	if x.PlaneOf(1) != userspace {
+		t.Fatalf("an unknown length lives in %s", x.PlaneOf(1))
+	}
+	if err := x.Choose("a", kernel); err == nil || !strings.Contains(err.Error(), "not known") {
+		t.Errorf("moved before the length is known: %v", err)
+	}
+	if x.FoundICV(9, 128) || !x.FoundICV(1, 128) || x.FoundICV(1, 96) {
+		t.Error("one found length of the child asks for one move")
+	}
+	next := childOf(2, "a", cbc, false)
+	next.ICVBits = 128
+	must(x.Install(next, esp.State{}))
+	must(x.Use(2))
+	if x.PlaneOf(2) != kernel || x.Current("a") != kernel {
+		t.Errorf("the next child lives in %s, the tunnel in %s", x.PlaneOf(2), x.Current("a"))
+	}
+	_, err := x.Remove(1)
+	must(err)
+}
+
+// What the operator put into userspace, or only userspace carries, stays there.
+func TestAFoundICVLengthMovesNothingThatBelongsToUserspace(t *testing.T) {
+	for _, c := range []struct {
+		name, peer, tunnel string
+		udp, chosen        bool
+	}{
+		{"chosen", ", encap: off", "name: a, remote: 10.2.0.0/16, icv_bits: auto", false, true},
+		{"in UDP", "", "name: a, remote: 10.2.0.0/16, icv_bits: auto", true, false},
+		{"DF", ", encap: off", "name: a, remote: 10.2.0.0/16, icv_bits: auto, df: set", false, false},
+	} {
+		p := parseTunnels(t, c.peer, c.tunnel)
+		x := newPair(t, p)
+		if c.chosen {
+			if err := x.Choose("a", userspace); err != nil {
+				t.Fatal(err)
+			}
+		}
+		child := childOf(1, "a", cbc, c.udp)
+		child.ICVBits, child.Outer = policy.ICVAuto, p.Tunnels[0].Outer
+		if err := x.Install(child, esp.State{}); err != nil {
+			t.Fatal(err)
+		}
+		if x.FoundICV(1, 128) {
+			t.Errorf("%s: moves", c.name)
 		}
 	}
 }

@@ -128,6 +128,11 @@ func (p *Plan) loadPolicy(now time.Time) error {
 	for _, left := range pol.Unfilled() {
 		faults = append(faults, fmt.Errorf("%s: %w", p.Config.Policy, left))
 	}
+	if p.Config.Dataplane == kernel {
+		if err := icvKnown(pol); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", p.Config.Policy, err))
+		}
+	}
 	for _, peer := range pol.Peers {
 		if peer.PreShared.Used {
 			key, err := keys.PreShared(pol.Resolve(peer.PreShared.File))

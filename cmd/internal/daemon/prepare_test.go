@@ -129,3 +129,16 @@ func TestTheDataPlaneGetsItsSettings(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+func TestTheKernelAloneIsNotPreparedForAnUnknownICVLength(t *testing.T) {
+	f := newFolder(t)
+	withKey("profile: auto")(f)
+	c := f.config()
+	for plane, refused := range map[string]bool{"user": false, "auto": false, "kernel": true} {
+		c.Dataplane = plane
+		_, err := Prepare(c, Build{})
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), "icv_bits: 96, 128 or 256 in the tunnel") {
+			t.Errorf("dataplane: %s: %v", plane, err)
+		}
+	}
+}

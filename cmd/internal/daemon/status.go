@@ -63,7 +63,7 @@ func session(x ike.SessionStatus) control.Session {
 func tunnelOf(t ike.TunnelStatus, sel policy.Selector, r reading) control.Tunnel {
 	out := control.Tunnel{Name: t.Name, Peer: t.Peer, State: t.State, Plane: r.lives.Current(t.Name), Local: side(sel.Local, sel.Protocol, sel.LocalPort),
 		Remote: side(sel.Remote, sel.Protocol, sel.RemotePort), LastFailure: string(t.LastFailure),
-		LastDetail: t.LastDetail, NextTry: moment(t.NextTry)}
+		LastDetail: t.LastDetail, NextTry: moment(t.NextTry), Explicit: t.Explicit}
 	for i, c := range t.Children {
 		u := r.usage[c.ID]
 		child := control.Child{

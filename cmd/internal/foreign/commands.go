@@ -279,7 +279,7 @@ func (w *writer) unsaid() {
 		w.remark("我方对该对端另有下列设置，贵方设备无对应命令，请确认其行为一致："+list,
 			"Our entry for you also says the following, for which no command is known; see that your box does so: "+list)
 	}
-	if bits := w.Tunnel.ICVBits; bits != 96 && w.Tunnel.Suites[0] == policy.SM4CBCHMACSM3 {
+	if bits := w.Tunnel.ICVBits; bits != 96 && bits != policy.ICVAuto && w.Tunnel.Suites[0] == policy.SM4CBCHMACSM3 {
 		w.remark(fmt.Sprintf("HMAC-SM3 的 ICV 须为 %d 位；该厂商手册只写明 96 位，若不能更改，请我方改为 icv_bits: 96。", bits),
 			fmt.Sprintf("The ICV of HMAC-SM3 must have %d bits; the maker's manual knows 96 only: if it cannot be changed, we set icv_bits: 96.", bits))
 	}

@@ -51,6 +51,13 @@ func port(p uint16) string {
 	return fmt.Sprint(p)
 }
 
+func icvWords(bits int) foreign.Text {
+	if bits == policy.ICVAuto {
+		return say("96、128 或 256，由首个报文识别", "96, 128 or 256: our end finds it out by the first packet")
+	}
+	return say(fmt.Sprintf("%d bit", bits))
+}
+
 func (s *section) suite(suite policy.Suite, t policy.Tunnel, d policy.Dialect) {
 	if suite == policy.SM4GCM128 {
 		s.add(same, say("ESP 变换", "ESP transform"), say(fmt.Sprintf("SM4-GCM = %d", d.GCMNumber())))
@@ -61,7 +68,7 @@ func (s *section) suite(suite policy.Suite, t policy.Tunnel, d policy.Dialect) {
 		policy.ESPOnly129: say("SM4-CBC = 129"), policy.ESPOnly127: say("SM4-CBC = 127")}[d.ESPSM4]
 	s.add(same, say("ESP 变换", "ESP transform"), id)
 	s.add(same, say("　属性 5 完整性算法", "  attribute 5, integrity"), say("HMAC-SM3 = 20"))
-	s.add(same, say("　ICV 长度（不协商，须人工核对）", "  ICV (not negotiated: compare by hand)"), say(fmt.Sprintf("%d bit", t.ICVBits)))
+	s.add(same, say("　ICV 长度（不协商，须人工核对）", "  ICV (not negotiated: compare by hand)"), icvWords(t.ICVBits))
 }
 
 // inner is the largest inner packet in bytes.
