@@ -75,7 +75,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no gateway is running.`,
 	root.PersistentFlags().StringVar(&at.socket, "socket", "", "control socket (default: of the configuration)")
 	root.AddCommand(newRunCommand(at), newCheckCommand(at), newStatusCommand(at), newUpCommand(at), newDownCommand(at), newRekeyCommand(at),
 		newDataplaneCommand(at), newGuardCommand(at), newHandoverCommand(at), newPKICommand(), newDecodeCommand(),
-		newPeerSheetCommand(at), newImportCommand(), newProbeCommand(at), newConformCommand(at), newDoctorCommand(at), newVersionCommand())
+		newPeerSheetCommand(at), newImportCommand(), newProbeCommand(at), newConformCommand(at), newDoctorCommand(at),
+		newBenchCommand(), newVersionCommand())
 	return root, understood
 }
 

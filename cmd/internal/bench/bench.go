@@ -1,0 +1,186 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"yumen/policy"
+	"yumen/xfrm"
+)
+
+// Run measures what the options say. It takes root unless only kernels are wanted.
+// When ctx ends, or anything fails, processes and namespaces are gone before it
+// returns. A part that fails is a Gap, and the others go on; only what keeps all of
+// them from working is an error.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	r := &Report{When: time.Now().UTC().Truncate(time.Second), Machine: machine(), Conditions: o.conditions()}
+	if o.wants("throughput", "loss", "latency", "tunnels") {
+		for _, plane := range []string{"user", "kernel"} {
+			if plane == "kernel" {
+				if err := xfrm.Probe(policy.SM4CBCHMACSM3); err != nil {
+					r.gap("plane kernel", err)
+					continue
+				}
+			}
+			if err := o.runPlane(ctx, r, plane); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if o.wants("kernels") {
+		o.say("crypto kernels")
+		list, err := o.measureKernels(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.Kernels = list
+	}
+	return r, ctx.Err()
+}
+
+func (o Options) conditions() Conditions {
+	return Conditions{Suite: policy.SM4CBCHMACSM3.Describe(96), MTU: linkMTU, Seconds: o.Seconds, Rounds: o.Rounds, AcceptLoss: o.AcceptLoss,
+		Notes: []string{
+			"Both gateways, both hosts and the generator share this machine, and the wire is a veth: not line rate, and less than a gateway alone on these cores.",
+			"Lengths are of inner IP packets. ESP by protocol 50, inner and outer addresses of the same family; one flow through one tunnel.",
+			"Memory is what the gateway's process holds more with its tunnels, garbage included; kernel memory is not in it.",
+		}}
+}
+
+func (r *Report) gap(what string, why error) {
+	r.NotMeasured = append(r.NotMeasured, Gap{what, why.Error()})
+}
+
+func (o Options) say(format string, args ...any) {
+	if o.Progress != nil {
+		fmt.Fprintf(o.Progress, "measuring: "+format+"\n", args...)
+	}
+}
+
+// runPlane measures one data plane.
+func (o Options) runPlane(ctx context.Context, r *Report, plane string) error {
+	if o.wants("throughput", "loss", "latency") {
+		for _, f := range families() {
+			err := within(func(w *world) error { return o.runPair(ctx, r, w, pairing{plane, f}) })
+			if err := fatal(ctx, err); err != nil {
+				return err
+			}
+			if err != nil {
+				r.gap("plane "+plane+", "+f.name, err)
+			}
+		}
+	}
+	if !o.wants("tunnels") {
+		return nil
+	}
+	o.say("%s: %d tunnels", plane, o.Tunnels)
+	err := within(func(w *world) error {
+		t, err := o.measureTunnels(ctx, w, plane)
+		if err == nil {
+			r.Tunnels = append(r.Tunnels, t)
+		}
+		return err
+	})
+	if err != nil && fatal(ctx, err) == nil {
+		r.gap("plane "+plane+", tunnels", err)
+	}
+	return fatal(ctx, err)
+}
+
+// errWorld is behind what keeps every part from working.
+var errWorld = errors.New("nothing can be measured here")
+
+// within runs f in a world that is gone afterwards.
+func within(f func(*world) error) error {
+	w, err := newWorld()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errWorld, err)
+	}
+	defer w.close()
+	return f(w)
+}
+
+func fatal(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, errWorld) {
+		return err
+	}
+	return nil
+}
+
+// pairing says which pair to build.
+type pairing struct {
+	plane string
+	family
+}
+
+// runPair measures what packets of one family go through.
+func (o Options) runPair(ctx context.Context, r *Report, w *world, x pairing) error {
+	o.say("%s, %s: a pair of gateways", x.plane, x.name)
+	p, err := o.newPair(ctx, w, x.plane, x.family)
+	if err != nil {
+		return err
+	}
+	for _, l := range x.loads() {
+		if o.wants("latency") && len(l.lengths) == 1 {
+			o.say("%s, %s: latency", x.plane, l.name)
+			lat, err := o.measureLatency(ctx, p, l)
+			lat.Plane = x.plane
+			if err := r.keep(ctx, x.plane+", "+l.name+", latency", err, func() { r.Latency = append(r.Latency, lat) }); err != nil {
+				return err
+			}
+		}
+		if !o.wants("throughput", "loss") {
+			continue
+		}
+		if err := o.runLoad(ctx, r, p, x.plane, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runLoad measures loss and throughput of one load.
+func (o Options) runLoad(ctx context.Context, r *Report, p *pair, plane string, l load) error {
+	s, err := p.stream(l)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	o.say("%s, %s: loss", plane, l.name)
+	loss, err := o.measureLoss(ctx, s)
+	loss.Plane = plane
+	full := loss.Packets
+	err = r.keep(ctx, plane+", "+l.name+", loss", err, func() {
+		if o.wants("loss") {
+			r.Loss = append(r.Loss, loss)
+		}
+	})
+	if err != nil || !o.wants("throughput") || full == 0 {
+		return err
+	}
+	o.say("%s, %s: throughput", plane, l.name)
+	thr, err := o.measureThroughput(ctx, s, full)
+	thr.Plane = plane
+	return r.keep(ctx, plane+", "+l.name+", throughput", err, func() { r.Throughput = append(r.Throughput, thr) })
+}
+
+// keep takes a figure, or says why there is none; its error ends the run.
+func (r *Report) keep(ctx context.Context, what string, err error, take func()) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		r.gap(what, err)
+		return nil
+	}
+	take()
+	return nil
+}

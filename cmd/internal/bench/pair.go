@@ -1,0 +1,110 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"yumen/cmd/internal/control"
+)
+
+// family is the addresses of a pair: hosts behind gateways, and the wire between.
+type family struct {
+	name                         string
+	header                       int // of IP and UDP, bytes
+	bits                         int // of a host's network
+	hostA, innerA, innerB, hostB string
+	outerA, outerB               string
+	netA, netB                   string
+}
+
+func families() []family {
+	return []family{
+		{"IPv4", 28, 24, "10.1.0.10", "10.1.0.1", "10.2.0.1", "10.2.0.10", "192.0.2.1", "192.0.2.2", "10.1.0.0/24", "10.2.0.0/24"},
+		{"IPv6", 48, 64, "fd01::10", "fd01::1", "fd02::1", "fd02::10", "2001:db8::1", "2001:db8::2", "fd01::/64", "fd02::/64"},
+	}
+}
+
+// load is a pattern of lengths of IP packets, repeated.
+type load struct {
+	name    string
+	lengths []int
+}
+
+// loads are what GM/T 0023 names, and the simple mix of the Internet.
+func (f family) loads() []load {
+	if f.header == 48 {
+		return []load{{"IPv6 64", []int{64}}, {"IPv6 1408", []int{1408}}}
+	}
+	return []load{{"IPv4 64", []int{64}}, {"IPv4 1428", []int{1428}},
+		{"IPv4 IMIX 64x7 576x4 1428x1", []int{64, 576, 64, 64, 576, 64, 1428, 64, 576, 64, 576, 64}}}
+}
+
+// pair is two hosts behind two gateways with a wire between, all in namespaces.
+type pair struct {
+	family
+	hostA, hostB *space
+}
+
+func (f family) policy(us, them, remote, nets string) string {
+	start := ""
+	if us == "b" {
+		start = "    start: respond\n"
+	}
+	return fmt.Sprintf("site: %s\npeers:\n  - name: %s\n    remote: %s\n    ca: ca.crt\n    subject: %q\ntunnels:\n"+
+		"  - name: t\n    peer: %s\n%s    suites: [%s]\n%s", us, them, remote, subject(them), them, nets, suiteWord, start)
+}
+
+// newPair builds all of it and waits until the tunnel is up at both ends.
+func (o Options) newPair(ctx context.Context, w *world, plane string, f family) (*pair, error) {
+	var at [4]*space
+	for i := range at {
+		var err error
+		if at[i], err = w.space(i == 1 || i == 2); err != nil {
+			return nil, err
+		}
+	}
+	of := func(addr string) []string { return []string{fmt.Sprintf("%s/%d", addr, f.bits)} }
+	all := map[string]string{"IPv4": "0.0.0.0/0", "IPv6": "::/0"}[f.name]
+	err := errors.Join(
+		link(end{at[0], "eth0", of(f.hostA)}, end{at[1], "in", of(f.innerA)}),
+		link(end{at[1], "out", of(f.outerA)}, end{at[2], "out", of(f.outerB)}),
+		link(end{at[2], "in", of(f.innerB)}, end{at[3], "eth0", of(f.hostB)}))
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(at[0].route(all, f.innerA), at[3].route(all, f.innerB), at[1].route(f.netB, f.outerB), at[2].route(f.netA, f.outerA))
+	if err != nil {
+		return nil, err
+	}
+	ca, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	nets := func(local, remote string) string {
+		return fmt.Sprintf("    local: %s\n    remote: %s\n", local, remote)
+	}
+	b, err := at[2].gateway(ca, o.Program, setup{"b", plane, f.policy("b", "a", f.outerA, nets(f.netB, f.netA))})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.wait(ctx, "gateway b", func(control.Status) bool { return true }); err != nil {
+		return nil, err
+	}
+	a, err := at[1].gateway(ca, o.Program, setup{"a", plane, f.policy("a", "b", f.outerB, nets(f.netA, f.netB))})
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range []*gateway{a, b} {
+		if err := g.wait(ctx, "the tunnel", func(st control.Status) bool { return up(st) == 1 }); err != nil {
+			return nil, err
+		}
+	}
+	return &pair{f, at[0], at[3]}, nil
+}
+
+// ends are the addresses of both hosts.
+func (p *pair) ends(port uint16) (a, b netip.AddrPort) {
+	return netip.AddrPortFrom(netip.MustParseAddr(p.family.hostA), 0), netip.AddrPortFrom(netip.MustParseAddr(p.family.hostB), port)
+}

@@ -1,0 +1,108 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// bar is one bar of a chart.
+type bar struct {
+	label string
+	value float64
+}
+
+// chart is a drawing of horizontal bars, longest at full width.
+type chart struct {
+	name, title string // of the file, without its ending; above the bars
+	bars        []bar
+}
+
+// Plots writes one SVG file for each kind of figure into a folder, made if it does
+// not exist, and returns their paths. Errors name the file.
+func (r *Report) Plots(dir string) (files []string, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	for _, c := range r.charts() {
+		file := filepath.Join(dir, c.name+".svg")
+		if e := os.WriteFile(file, c.svg(strings.Join(r.Conditions.Notes, " ")), 0o644); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		files = append(files, file)
+	}
+	return files, err
+}
+
+// charts are those that have a bar.
+func (r *Report) charts() (list []chart) {
+	thr, loss := chart{name: "throughput", title: "Throughput, Mbit/s"}, chart{name: "loss", title: "Loss at the full rate of the generator, %"}
+	lat, tun := chart{name: "latency", title: "Round trip, microseconds"}, chart{name: "tunnels", title: "New tunnels per second"}
+	ker := chart{name: "kernels", title: "Crypto kernels on one core, Mbit/s"}
+	for _, x := range r.Throughput {
+		thr.bars = append(thr.bars, bar{x.Plane + ", " + x.Case, x.Mbit})
+	}
+	for _, x := range r.Loss {
+		loss.bars = append(loss.bars, bar{x.Plane + ", " + x.Case, x.Loss})
+	}
+	for _, x := range r.Latency {
+		lat.bars = append(lat.bars, bar{x.Plane + ", " + x.Case + ", median", x.Median}, bar{x.Plane + ", " + x.Case + ", p99", x.P99})
+	}
+	for _, x := range r.Tunnels {
+		tun.bars = append(tun.bars, bar{x.Plane, x.PerSecond})
+	}
+	for _, x := range r.Kernels {
+		ker.bars = append(ker.bars, bar{x.Name + ", " + x.Suite + ", seal", x.Seal}, bar{x.Name + ", " + x.Suite + ", open", x.Open})
+	}
+	for _, c := range []chart{thr, loss, lat, tun, ker} {
+		if len(c.bars) > 0 {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// svg draws the chart; the note is its description, for who reads the file alone.
+func (c chart) svg(note string) []byte {
+	const row, top, left, width, total = 24, 48, 320, 400, 820
+	var most float64
+	for _, b := range c.bars {
+		most = max(most, b.value)
+	}
+	height := top + row*len(c.bars) + 16
+	var out bytes.Buffer
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">`+"\n",
+		total, height, total, height)
+	fmt.Fprintf(&out, "<title>%s</title>\n<desc>%s</desc>\n", escape(c.title), escape(note))
+	fmt.Fprintf(&out, `<rect width="%d" height="%d" fill="#ffffff"/>`+"\n", total, height)
+	fmt.Fprintf(&out, `<text x="16" y="28" font-size="16" fill="#222222">%s</text>`+"\n", escape(c.title))
+	for i, b := range c.bars {
+		y, long := top+row*i, 0.0
+		if most > 0 {
+			long = width * b.value / most
+		}
+		fmt.Fprintf(&out, `<text x="%d" y="%d" text-anchor="end" fill="#222222">%s</text>`+"\n", left-8, y+15, escape(b.label))
+		fmt.Fprintf(&out, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="#2f6f8f"/>`+"\n", left, y+2, long, row-6)
+		fmt.Fprintf(&out, `<text x="%.1f" y="%d" fill="#222222">%s</text>`+"\n", left+long+6, y+15, short(b.value))
+	}
+	out.WriteString("</svg>\n")
+	return out.Bytes()
+}
+
+func short(x float64) string {
+	if x >= 100 {
+		return num(x, 0)
+	}
+	return num(x, 2)
+}
+
+func escape(s string) string {
+	var b bytes.Buffer
+	_ = xml.EscapeText(&b, []byte(s)) // a buffer takes everything
+	return b.String()
+}
