@@ -18,7 +18,8 @@ import (
 
 const (
 	ikePort  = 500
-	callTime = 20 * time.Second // for one tunnel, repetitions included
+	callTime = 10 * time.Second // for one attempt, retransmissions included
+	callMost = 3                // attempts
 )
 
 // caller is a peer that negotiates one tunnel and then is silent: an engine with a
@@ -47,6 +48,16 @@ func newCaller(ca *authority, from *space, i int) (*caller, error) {
 	v, err := trust.NewVerifier(p.Peers[0], ca.pem, nil)
 	c.config = ike.Config{Policy: p, Own: c.id.pair, Verifiers: map[string]*trust.Verifier{"gw": v}, Rand: rand.Reader, PathMTU: linkMTU}
 	return c, err
+}
+
+// callPatiently is call, begun anew where an attempt comes to nothing, as on a machine
+// that is overloaded; repeats says how often.
+func (c *caller) callPatiently(ctx context.Context) (repeats int, err error) {
+	for ; ; repeats++ {
+		if err = c.call(ctx); err == nil || ctx.Err() != nil || repeats == callMost-1 {
+			return repeats, err
+		}
+	}
 }
 
 // conversation is a call under way.

@@ -85,6 +85,7 @@ type Tunnels struct {
 	GatewayCPU float64 `json:"gateway_cpu_ms"`   // of the measured gateway, for each tunnel; 0: too short to tell
 	PerCore    float64 `json:"per_gateway_core"` // 1000/GatewayCPU; 0: too short to tell
 	Concurrent int     `json:"concurrent"`       // up at the same time at the end
+	Repeated   int     `json:"repeated"`         // negotiations that had to begin anew, their time counted
 	Memory     float64 `json:"kib_per_tunnel"`   // growth of resident memory
 	Resident   float64 `json:"resident_mib"`     // of the gateway with all tunnels
 }

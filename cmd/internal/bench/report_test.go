@@ -24,7 +24,7 @@ func sample() *Report {
 		Throughput: []Throughput{{"user", "IPv4 64", 51.25, 100097.7, 0.05}, {"user", "IPv4 1428", 1143, 100052.5, 0}},
 		Loss:       []Loss{{"user", "IPv4 64", 80, 60, 117187.5, 25}},
 		Latency:    []Latency{{"user", "IPv4 64", 95.5, 210.125, 1499, 1}},
-		Tunnels:    []Tunnels{{"user", 420.5, 1.9, 526.316, 500, 41.2, 48.5}, {"kernel", 400, 0, 0, 5, 40, 30}},
+		Tunnels:    []Tunnels{{"user", 420.5, 1.9, 526.316, 500, 2, 41.2, 48.5}, {"kernel", 400, 0, 0, 5, 0, 40, 30}},
 		Kernels:    []Kernel{{"generic", false, "ESP:SM4_CBC/HMAC_SM3_96", 230, 500}, {"vaes", true, "ESP:SM4_CBC/HMAC_SM3_96", 2001, 1450}},
 	}
 	r.gap("plane kernel", errors.New("no sm4 & no sm3"))

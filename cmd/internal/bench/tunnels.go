@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"yumen/cmd/internal/control"
@@ -78,10 +79,12 @@ func (o Options) callAll(ctx context.Context, g *gateway, list []*caller, plane 
 		return Tunnels{}, err
 	}
 	var rates []float64
+	repeated := 0
 	for i := range parts {
 		part := list[i*len(list)/parts : (i+1)*len(list)/parts]
 		begin := time.Now()
-		if err := callParallel(ctx, part); err != nil {
+		repeats, err := callParallel(ctx, part)
+		if repeated += repeats; err != nil {
 			return Tunnels{}, fmt.Errorf("%w; the log of the gateway: %s", err, g.log())
 		}
 		rates = append(rates, float64(len(part))/time.Since(begin).Seconds())
@@ -94,7 +97,7 @@ func (o Options) callAll(ctx context.Context, g *gateway, list []*caller, plane 
 		return Tunnels{}, err
 	}
 	n := float64(len(list))
-	t := Tunnels{Plane: plane, PerSecond: milli(median(rates)), GatewayCPU: milli((busy.cpu - idle.cpu) / n), Concurrent: len(list),
+	t := Tunnels{Plane: plane, PerSecond: milli(median(rates)), GatewayCPU: milli((busy.cpu - idle.cpu) / n), Concurrent: len(list), Repeated: repeated,
 		Memory: milli(max(0, busy.memory-idle.memory) / n), Resident: milli(busy.memory / 1024)}
 	if t.GatewayCPU > 0 {
 		t.PerCore = milli(1000 / t.GatewayCPU)
@@ -103,7 +106,7 @@ func (o Options) callAll(ctx context.Context, g *gateway, list []*caller, plane 
 }
 
 // callParallel has all of them negotiate, a few at a time. The first failure ends it.
-func callParallel(ctx context.Context, list []*caller) error {
+func callParallel(ctx context.Context, list []*caller) (repeated int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	queue := make(chan *caller, len(list))
@@ -112,10 +115,13 @@ func callParallel(ctx context.Context, list []*caller) error {
 	}
 	close(queue)
 	var all sync.WaitGroup
+	var count atomic.Int64
 	for range callers {
 		all.Go(func() {
 			for c := range queue {
-				if err := c.call(ctx); err != nil {
+				repeats, err := c.callPatiently(ctx)
+				count.Add(int64(repeats))
+				if err != nil {
 					cancel(fmt.Errorf("%s: %w", c.name, err))
 					return
 				}
@@ -123,7 +129,7 @@ func callParallel(ctx context.Context, list []*caller) error {
 		})
 	}
 	all.Wait()
-	return context.Cause(ctx)
+	return int(count.Load()), context.Cause(ctx)
 }
 
 // usage is what a process has used.
