@@ -95,9 +95,16 @@ func (r *run) needles() [][]byte {
 	return out
 }
 
-// waitUp waits until every tunnel is up at both ends.
+// waitUp waits until every tunnel is up at both ends, and until each host knows its
+// gateway: what a host drops while it asks for a link address is no packet of a
+// tunnel's.
 func (r *run) waitUp(limit time.Duration) error {
 	for end := range 2 {
+		for _, gateway := range insideOf(end) {
+			if _, err := r.sites.host[end].Run("ping", "-n", "-q", "-c", "1", "-w", "10", gateway); err != nil {
+				return err
+			}
+		}
 		if err := r.sites.gate[end].WaitUp(limit); err != nil {
 			return err
 		}

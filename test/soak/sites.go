@@ -101,6 +101,11 @@ func newSites(w *site.World, yumen, dir string) (*sites, error) {
 	return s, nil
 }
 
+// insideOf are the addresses of a gateway that its host routes by.
+func insideOf(end int) []string {
+	return []string{fmt.Sprintf("172.16.%d.1", end+1), fmt.Sprintf("fd0a:%d::1", end+1)}
+}
+
 // inside joins a host to its gateway and gives it all addresses of its prefixes.
 func inside(w *site.World, host, gate *site.Space, end int) error {
 	n := end + 1
