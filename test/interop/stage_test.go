@@ -290,14 +290,17 @@ func (s *stage) alike(what string, most int, limit time.Duration) {
 		if err != nil {
 			return err
 		}
-		same := strings.Count(out, "ESTABLISHED") == 1 && strings.Count(out, "INSTALLED") == len(children) &&
-			strings.Contains(out, st.Sessions[0].CookieI)
+		// strongSwan keeps what was replaced until it expires, the other of two that
+		// crossed too: ours must all be there.
+		there := strings.Count(out, "INSTALLED")
+		same := strings.Count(out, "ESTABLISHED") == 1 && strings.Contains(out, st.Sessions[0].CookieI) &&
+			there >= 1 && (there == len(children) || most > 1)
 		for _, c := range children {
 			same = same && strings.Contains(out, c.In.SPI) && strings.Contains(out, c.Out.SPI)
 		}
 		if !same {
 			return fmt.Errorf("strongSwan has %d IKE SAs, %d children; yumen %s, %+v:\n%s", strings.Count(out, "ESTABLISHED"),
-				strings.Count(out, "INSTALLED"), st.Sessions[0].CookieI, children, out)
+				there, st.Sessions[0].CookieI, children, out)
 		}
 		return nil
 	})
