@@ -258,6 +258,7 @@ func (d *decoder) isakmp(m *Message, g datagram, short bool) []byte {
 	if first, twice := d.seen[sum]; twice {
 		m.Name = "repeat"
 		m.note("identical to frame %d: a retransmission", first)
+		s.repeated(h, g)
 		return nil
 	}
 	if len(d.seen) < maxSeen {

@@ -17,13 +17,14 @@ import (
 //	QM2  r->i  HDR*, HASH_2, SA, Nr [, IDci, IDcr]
 //	QM3  i->r  HDR*, HASH_3
 type exchange struct {
-	starter  netip.AddrPort // sender of QM1
-	bodies   [3]*quickBody  // QM1, QM2
-	last     [4]lastBlock   // of QM1..QM3
-	answered netip.AddrPort
-	verified [4]bool
-	made     bool
-	lost     bool // its first message is not in the capture
+	starter   netip.AddrPort // sender of QM1
+	bodies    [3]*quickBody  // QM1, QM2
+	last      [4]lastBlock   // of QM1..QM3
+	answered  netip.AddrPort
+	verified  [4]bool
+	made      bool
+	lost      bool // its first message is not in the capture
+	reflected bool // QM1 is in the capture from both ends
 }
 
 // quickBody is what QM1 or QM2 carried.
@@ -54,8 +55,11 @@ func (s *session) quick(m *Message, h wire.Header, g datagram) {
 		x = &exchange{starter: g.src}
 		s.exchanges[h.MessageID] = x
 	}
-	if !x.verified[1] && s.isFirst(h, cipher) {
+	switch {
+	case !x.verified[1] && s.isFirst(h, cipher):
 		*x = exchange{starter: g.src} // what came before it was forged, or noise
+	case x.reflected && !x.verified[2]:
+		x.starter = g.dst // who answers is not the one that began
 	}
 	if x.lost {
 		m.unknown("HASH", "an earlier message of this exchange is missing from the capture")
@@ -75,6 +79,15 @@ func (s *session) quick(m *Message, h wire.Header, g datagram) {
 		return
 	}
 	s.openQuick(m, x, quickPart{h, n, iv, cipher, g})
+}
+
+// repeated notes a message that was seen before: QM1 from both ends leaves open
+// who began.
+func (s *session) repeated(h wire.Header, g datagram) {
+	if x := s.exchanges[h.MessageID]; x != nil && x.verified[1] && !x.last[2].ok &&
+		g.src.Addr() != x.starter.Addr() && s.isFirst(h, g.data[wire.HeaderLen:]) {
+		x.reflected = true
+	}
 }
 
 // set16 keeps the IV of a message that could not be judged.
