@@ -24,8 +24,7 @@ FUZZTIME ?= 5000x
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(interop|netns|site|soak|vm)|^yumen/esp/tunnel')
 
-# Tests of real daemons hold them to seconds, on a machine that may be busy with
-# something else: a failure counts when it comes twice. The first one is shown too.
+# The virtual machine runs again as a whole; of go test, what failed (test/again.sh).
 twice = $(1) || { echo "failed once; trying again"; $(1); }
 
 .PHONY: help setup-demo setup-test build demo test check unit cpus netns interop vm vm-avx fuzz soak golden bench dkms dkms-check clean
@@ -69,12 +68,12 @@ cpus:
 
 ## make netns    real daemons and data planes in network namespaces (root)
 netns: build
-	$(call twice,$(GO) test -timeout 15m -p 2 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...)
-	$(call twice,$(GO) test -timeout 15m -count 1 ./test/soak/...)
+	@GO=$(GO) test/again.sh -timeout 15m -p 2 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...
+	@GO=$(GO) test/again.sh -timeout 15m -count 1 ./test/soak/...
 
 ## make interop  against strongSwan, ike-scan and scapy, in network namespaces (root)
 interop: build
-	$(call twice,$(GO) test -timeout 10m -count 1 ./test/interop/...)
+	@GO=$(GO) test/again.sh -timeout 10m -count 1 ./test/interop/...
 
 ## make vm       the kernel data plane on a real kernel in a virtual machine (root), AVX too
 vm: build
@@ -108,7 +107,8 @@ dkms-check:
 
 ## make golden   write golden files and transcripts anew; review the diff
 golden:
-	$(GO) test ./test/lab/... ./cmd/... -update
+	$(GO) test ./test/lab -run Transcripts -update
+	$(GO) test $$(grep -rl '"yumen/test/golden"' --include=*_test.go cmd | xargs -n1 dirname | sort -u | sed 's|^|./|') -update
 
 ## make bench    benchmarks of the data plane and of negotiation, and tunnels against others; WITHOUT="udp-segment ..."
 bench:

@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -55,33 +53,10 @@ type stage struct {
 // happens; of a test that failed the files stay in build/failed.
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	if why := site.Missing("nft"); why != "" {
-		t.Skip("SKIP interop: " + why)
-	}
-	dir, err := os.MkdirTemp("", "yi-") // short: it holds the path of a Unix socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := site.New()
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		if _, interrupted := <-stop; interrupted {
-			w.Close()
-			os.Exit(130)
-		}
-	}()
-	t.Cleanup(func() {
-		signal.Stop(stop)
-		close(stop)
-		w.Close()
-		if t.Failed() {
-			site.Keep(t, dir)
-		}
-		_ = os.RemoveAll(dir)
-	})
+	w, dir := site.Begin(t, "nft")
 	s := &stage{T: t, dir: dir}
 	s.need(os.MkdirAll(filepath.Join(dir, "a"), 0o755), os.MkdirAll(filepath.Join(dir, "b"), 0o755))
+	var err error
 	s.TwoSites, err = site.NewTwoSites(w, yumen, dir)
 	s.need(err)
 	s.capture, err = s.Router.Capture("to-b", filepath.Join(dir, "outside.pcap"), "udp or esp or icmp")

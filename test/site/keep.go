@@ -2,9 +2,55 @@ package site
 
 import (
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
+
+// Test is what Begin asks of a *testing.T.
+type Test interface {
+	Helper()
+	Name() string
+	Failed() bool
+	Skip(args ...any)
+	Fatal(args ...any)
+	Logf(format string, args ...any)
+	Cleanup(f func())
+}
+
+// Begin makes a world and a folder that are gone after the test, whatever happens,
+// an interrupt too. Of a test that failed, Keep keeps the folder. A test whose
+// tools are missing is skipped.
+func Begin(t Test, tools ...string) (*World, string) {
+	t.Helper()
+	if why := Missing(tools...); why != "" {
+		t.Skip("SKIP namespaces: " + why)
+	}
+	dir, err := os.MkdirTemp("", "yt-") // short: it holds the path of a Unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := New()
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if _, interrupted := <-stop; interrupted {
+			w.Close()
+			os.Exit(130)
+		}
+	}()
+	t.Cleanup(func() {
+		signal.Stop(stop)
+		close(stop)
+		w.Close()
+		if t.Failed() {
+			Keep(t, dir)
+		}
+		_ = os.RemoveAll(dir)
+	})
+	return w, dir
+}
 
 // Keep copies the files of a test that failed to build/failed, from a package two
 // levels below the root, and prints the ends of its logs.

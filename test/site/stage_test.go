@@ -4,12 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -57,31 +55,7 @@ type stage struct {
 // are kept in build/failed and the ends of the logs are printed.
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	if why := site.Missing("tshark", "nft"); why != "" {
-		t.Skip("SKIP sites: " + why)
-	}
-	dir, err := os.MkdirTemp("", "ys-") // short: it holds the path of a Unix socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := site.New()
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		if _, interrupted := <-stop; interrupted {
-			w.Close()
-			os.Exit(130)
-		}
-	}()
-	t.Cleanup(func() {
-		signal.Stop(stop)
-		close(stop)
-		w.Close()
-		if t.Failed() {
-			site.Keep(t, dir)
-		}
-		_ = os.RemoveAll(dir)
-	})
+	w, dir := site.Begin(t, "tshark", "nft")
 	return &stage{T: t, world: w, dir: dir}
 }
 

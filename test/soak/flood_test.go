@@ -242,7 +242,7 @@ func resident(pid int) (int, error) {
 const mostGrowth = 96
 
 func TestUnderAFloodTunnelsLiveAndNewPeersGetIn(t *testing.T) {
-	w, dir := newWorld(t)
+	w, dir := site.Begin(t)
 	s := newSiege(t, w, dir)
 	a, b, c, d := s.star.Places[0], s.star.Places[1], s.star.Places[2], s.star.Places[3]
 	before, err := resident(b.Gateway.Daemon().Pid())
@@ -305,15 +305,7 @@ func TestUnderAFloodTunnelsLiveAndNewPeersGetIn(t *testing.T) {
 // BenchmarkThroughputUnderAFlood compares TCP through a tunnel under a flood of
 // its gateway with the same under the same flood at closed ports, turn about.
 func BenchmarkThroughputUnderAFlood(b *testing.B) {
-	if why := site.Missing(); why != "" {
-		b.Skip("SKIP soak: " + why)
-	}
-	dir, err := os.MkdirTemp("", "yk-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	w := site.New()
-	b.Cleanup(func() { w.Close(); os.RemoveAll(dir) })
+	w, dir := site.Begin(b)
 	s := newSiege(b, w, dir)
 	var rates [2][]float64
 	for b.Loop() {

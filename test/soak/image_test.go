@@ -259,7 +259,7 @@ func collect(t *testing.T, d *desk) {
 // the wire and looks for them in the memory of both daemons: first while they are
 // in use, so that the search is known to find them, then afterwards.
 func TestMemoryOfADaemonHoldsNoKeyOfSAsThatEnded(t *testing.T) {
-	w, dir := newWorld(t)
+	w, dir := site.Begin(t)
 	s := &scenario{pairs: 1}
 	s.ordered(byOne, 2, time.Hour)
 	r, err := s.build(w, yumen, dir, 1)

@@ -28,7 +28,7 @@ const inFrontOfA, inFrontOfB = "192.0.2.10", "192.0.2.20"
 
 func newNAT(t *testing.T, both bool) *behindNAT {
 	t.Helper()
-	w, dir := newWorld(t, "nft")
+	w, dir := site.Begin(t, "nft")
 	s := &scenario{pairs: 1, settle: 35 * time.Second}
 	s.ordered(byOne, 4, time.Hour)
 	r, err := s.build(w, yumen, dir, 1)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"yumen/test/site"
 	"yumen/test/soak/forwarder"
 )
 
@@ -22,7 +23,7 @@ const quickDPD = ", dpd: {interval: 1s, tries: 3}"
 // IPv4 and one over IPv6, under traffic.
 func newPair(t *testing.T, peers string) *run {
 	t.Helper()
-	w, dir := newWorld(t)
+	w, dir := site.Begin(t)
 	s := &scenario{pairs: 2, peers: peers, settle: 15 * time.Second}
 	s.ordered(byOne, 4, time.Hour)
 	r, err := s.start(w, yumen, dir, 1)

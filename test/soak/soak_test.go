@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"yumen/test/site"
 )
 
 // TestTwoHundredRekeysLoseNothing is the soak of every day: half of the rekeys by
@@ -14,7 +16,7 @@ func TestTwoHundredRekeysLoseNothing(t *testing.T) {
 		loss float64
 	}{{"on a perfect wire", 0}, {"on a wire that drops 2 of 100, repeats 1 and delays 2", 0.02}} {
 		t.Run(c.name, func(t *testing.T) {
-			w, dir := newWorld(t)
+			w, dir := site.Begin(t)
 			r, err := short(200, c.loss).start(w, yumen, dir, 1)
 			need(t, err, r.waitUp(30*time.Second), r.play())
 			var report strings.Builder
@@ -32,7 +34,7 @@ func TestTwoHundredRekeysLoseNothing(t *testing.T) {
 // TestSoakSeesWhatIsLost plays foul: a wire that drops without writing it down
 // must show as loss, one that shows the marker as clear text.
 func TestSoakSeesWhatIsLost(t *testing.T) {
-	w, dir := newWorld(t)
+	w, dir := site.Begin(t)
 	s := &scenario{rekeys: 0, pairs: 1, limit: time.Minute}
 	s.ordered(byOne, 2, 5*time.Second)
 	r, err := s.start(w, yumen, dir, 1)

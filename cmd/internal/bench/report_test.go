@@ -5,16 +5,15 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"yumen/test/golden"
+)
 
 // sample is a report with figures of every kind.
 func sample() *Report {
@@ -31,30 +30,13 @@ func sample() *Report {
 	return r
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", file, got, want)
-	}
-}
-
 func TestReportsReadAsTheGoldenFilesSay(t *testing.T) {
 	var text, program bytes.Buffer
 	if err := errors.Join(sample().WriteText(&text), sample().WriteJSON(&program)); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "report.txt", text.Bytes())
-	golden(t, "report.json", program.Bytes())
+	golden.Check(t, "testdata/report.txt", text.Bytes())
+	golden.Check(t, "testdata/report.json", program.Bytes())
 }
 
 func TestPlotsAreWellFormedDrawings(t *testing.T) {
@@ -83,7 +65,7 @@ func TestPlotsAreWellFormedDrawings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "throughput.svg", b)
+	golden.Check(t, "testdata/throughput.svg", b)
 	odd := chart{title: "a < b & c", bars: []bar{{"<zero>", 0}}}.svg("")
 	if s := string(odd); !strings.Contains(s, "a &lt; b &amp; c") || !strings.Contains(s, `width="0.0"`) {
 		t.Errorf("a chart of zeros, with odd names: %s", s)

@@ -3,15 +3,12 @@ package control
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"yumen/test/golden"
+)
 
 // sample is a gateway with something of everything.
 func sample() Status {
@@ -53,29 +50,12 @@ func sample() Status {
 	}
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
 func TestTheTextOfAStatusIsAsEngineersKnowIt(t *testing.T) {
 	var b bytes.Buffer
 	if err := WriteText(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status.txt", b.Bytes())
+	golden.Check(t, "testdata/status.txt", b.Bytes())
 }
 
 func TestTheJSONOfAStatusKeepsItsNames(t *testing.T) {
@@ -83,7 +63,7 @@ func TestTheJSONOfAStatusKeepsItsNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status.json", append(b, '\n'))
+	golden.Check(t, "testdata/status.json", append(b, '\n'))
 }
 
 func TestSpansUseTwoUnitsAtMost(t *testing.T) {

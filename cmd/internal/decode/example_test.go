@@ -5,7 +5,6 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
-	"flag"
 	"math/big"
 	"net/netip"
 	"os"
@@ -20,9 +19,8 @@ import (
 	"github.com/emmansun/gmsm/smx509"
 
 	"crypto/x509/pkix"
+	"yumen/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // readExample reads the values of the published worked example.
 func readExample(t testing.TB) map[string][]byte {
@@ -150,8 +148,8 @@ func TestWorkedExampleVerifiesWithBothKeys(t *testing.T) {
 		{"QM2", "HASH_2"}, {"QM3", "HASH_3"}, {"ESP", "ICV"}} {
 		wantVerdict(t, r, c[0], c[1], Verified)
 	}
-	golden(t, "worked_example.txt", text(t, r))
-	golden(t, "worked_example.pcap", string(record(t, exampleFrames(t)...)))
+	golden.Check(t, "testdata/worked_example.txt", []byte(text(t, r)))
+	golden.Check(t, "testdata/worked_example.pcap", []byte(string(record(t, exampleFrames(t)...))))
 }
 
 func TestWithoutKeysEverythingInTheClearIsShown(t *testing.T) {
@@ -159,7 +157,7 @@ func TestWithoutKeysEverythingInTheClearIsShown(t *testing.T) {
 	if r.Failed != 0 || r.Unverified == 0 {
 		t.Errorf("%d failed, %d unverified", r.Failed, r.Unverified)
 	}
-	golden(t, "worked_example_no_keys.txt", text(t, r))
+	golden.Check(t, "testdata/worked_example_no_keys.txt", []byte(text(t, r)))
 }
 
 func TestOneKeyOpensTheEnvelopesSealedForIt(t *testing.T) {
@@ -189,22 +187,5 @@ func TestReportHoldsNoKeyMaterial(t *testing.T) {
 		if strings.Contains(all, hex.EncodeToString(b[:12])) {
 			t.Errorf("%s is in the report", name)
 		}
-	}
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", file)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (run with -update to rewrite):\n%q", path, got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"yumen/cmd/internal/foreign"
 	"yumen/policy"
+	"yumen/test/golden"
 )
 
 // sheet is our policy as these tests have it; %s are more keys of the peer and of
@@ -53,7 +54,7 @@ func commands(t *testing.T, v foreign.Vendor, l foreign.Link) foreign.Script {
 func TestCommandsForEachVendorMirrorOurPolicy(t *testing.T) {
 	for v, profile := range map[foreign.Vendor]string{foreign.H3C: "h3c-draft", foreign.Huawei: "huawei", foreign.Hillstone: "hillstone-v1.1"} {
 		s := commands(t, v, link(t, "    profile: "+profile, ""))
-		golden(t, "testdata/"+v.String()+".commands", []byte(strings.Join(s.Lines, "\n")+"\n"))
+		golden.Check(t, "testdata/"+v.String()+".commands", []byte(strings.Join(s.Lines, "\n")+"\n"))
 		for _, f := range s.Fill {
 			if !strings.Contains(strings.Join(s.Lines, "\n"), f.Word) || f.What.ZH == "" || f.What.EN == "" {
 				t.Errorf("%v: %+v", v, f)

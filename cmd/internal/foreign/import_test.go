@@ -1,8 +1,6 @@
 package foreign_test
 
 import (
-	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -11,25 +9,8 @@ import (
 
 	"yumen/cmd/internal/foreign"
 	"yumen/policy"
+	"yumen/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, path string, got []byte) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs (run with -update to rewrite):\n%s", path, got)
-	}
-}
 
 func file(t *testing.T, path string) []byte {
 	t.Helper()
@@ -58,7 +39,7 @@ func drafted(t *testing.T, v foreign.Vendor, b []byte) (*foreign.Draft, *policy.
 func TestDumpsOfBoxesBecomeDraftsWithTheLineOfEachValue(t *testing.T) {
 	for _, v := range []foreign.Vendor{foreign.H3C, foreign.Huawei} {
 		d, p := drafted(t, v, file(t, "testdata/"+v.String()+".cfg"))
-		golden(t, "testdata/"+v.String()+".draft.yaml", d.Policy)
+		golden.Check(t, "testdata/"+v.String()+".draft.yaml", d.Policy)
 		if d.Peers != len(p.Peers) || d.Tunnels != len(p.Tunnels) {
 			t.Errorf("%v: %d peers, %d tunnels are told", v, d.Peers, d.Tunnels)
 		}

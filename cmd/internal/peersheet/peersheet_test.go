@@ -2,8 +2,6 @@ package peersheet
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,9 +9,8 @@ import (
 	"yumen/cmd/internal/foreign"
 	"yumen/cmd/internal/pki"
 	"yumen/policy"
+	"yumen/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const site = `site: beijing
 peers:
@@ -65,19 +62,7 @@ func TestSheetsInBothLanguagesAndForEachVendor(t *testing.T) {
 		"huawei":    written(t, facts(t, "office", "    profile: huawei"), Chinese, foreign.Huawei),
 		"hillstone": written(t, facts(t, "voice", "    profile: hillstone-v1.1"), English, foreign.Hillstone),
 	} {
-		path := "testdata/" + name + ".md"
-		if *update {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != string(want) {
-			t.Errorf("%s differs (run with -update to rewrite):\n%s", path, got)
-		}
+		golden.Check(t, "testdata/"+name+".md", []byte(got))
 	}
 }
 
