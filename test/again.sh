@@ -22,6 +22,6 @@ for arg; do case $arg in ./*) ;; *) flags+=("$arg") ;; esac; done
 status=0
 while read -r package tests; do
 	echo "failed once; trying again: $package $tests"
-	${GO:-go} test "${flags[@]}" -run "$tests" "$package" || status=1
+	${GO:-go} test "${flags[@]}" -run "$tests" "$package" </dev/null || status=1
 done <<<"$failed"
 exit $status
