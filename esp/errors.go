@@ -19,6 +19,9 @@ var (
 	// ErrDummy: an authentic packet of next header 59, sent to hide the absence
 	// of traffic (RFC 4303 2.6). To be dropped in silence.
 	ErrDummy = errors.New("dummy packet")
+	// ErrEcho comes with the payload of such a packet, which is an Echo: no traffic,
+	// but a sign of life.
+	ErrEcho = errors.New("echo in a dummy packet")
 	// ErrFragment comes with the inner packet: it is authentic, but whether the
 	// selector holds can only be said of the whole packet. See Inbound.Open.
 	ErrFragment = errors.New("fragment must be reassembled before its selector is checked")

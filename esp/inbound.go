@@ -64,7 +64,7 @@ func newInbound(c Child, st State, path lanes.Path) (*Inbound, error) {
 // matched nothing changes but a counter. Errors are the sentinels of this package.
 // With ErrFragment the inner packet is returned too: it belongs to the SA, but
 // its selector has ports, which a fragment alone cannot prove. The caller
-// reassembles and asks Accept.
+// reassembles and asks Accept. With ErrEcho it is the payload of a dummy packet.
 func (in *Inbound) Open(dst, packet []byte) (inner []byte, err error) {
 	return in.openWith(dst, packet, nil)
 }
@@ -164,6 +164,9 @@ func (in *Inbound) unwrap(plain []byte) ([]byte, error) {
 		}
 	}
 	if next == nextDummy {
+		if _, err := ParseEcho(plain[:n]); err == nil {
+			return plain[:n], ErrEcho
+		}
 		return nil, ErrDummy
 	}
 	p, err := ParsePacket(plain[:n])

@@ -86,6 +86,13 @@ func (o *Outbound) begin(dst, inner []byte) (out, packet []byte, seq uint64, err
 	if err != nil {
 		return dst, nil, 0, err
 	}
+	out, packet, seq = o.frame(dst, inner, next)
+	o.meter.add(len(inner))
+	return out, packet, seq, nil
+}
+
+// frame spends a number on what was admitted and puts it between header and trailer.
+func (o *Outbound) frame(dst, inner []byte, next byte) (out, packet []byte, seq uint64) {
 	k, n := o.keys, len(inner)
 	if icv := int(o.follow.Load()); icv != 0 {
 		k.icv = icv
@@ -107,19 +114,16 @@ func (o *Outbound) begin(dst, inner []byte) (out, packet []byte, seq uint64, err
 	// The number is spent before it is used: whatever happens, no second packet
 	// goes out under it (for GCM that would be the end of the key).
 	o.seq.Store(seq)
-	o.meter.add(n)
 	if seq >= softSequence && !o.child.ESN {
 		o.meter.soft.raise()
 	}
-	return out, packet, seq, nil
+	return out, packet, seq
 }
 
 // admit decides about a packet before anything is written, and returns its next
 // header.
 func (o *Outbound) admit(inner []byte) (next byte, err error) {
 	switch {
-	case o.closed.Load():
-		return 0, ErrClosed
 	case len(inner) >= ipv4HeaderLen && inner[0]>>4 == 4:
 		next = nextIPv4
 	case len(inner) >= ipv6HeaderLen && inner[0]>>4 == 6:
@@ -127,14 +131,25 @@ func (o *Outbound) admit(inner []byte) (next byte, err error) {
 	default:
 		return 0, ErrMalformed
 	}
-	if o.seq.Load() >= o.last {
-		o.meter.hard.raise()
-		return 0, ErrExhausted
+	if err := o.able(); err != nil {
+		return 0, err
 	}
 	if !o.meter.room(len(inner)) {
 		return 0, ErrLimit
 	}
 	return next, nil
+}
+
+// able says whether any packet can still be sent.
+func (o *Outbound) able() error {
+	if o.closed.Load() {
+		return ErrClosed
+	}
+	if o.seq.Load() >= o.last {
+		o.meter.hard.raise()
+		return ErrExhausted
+	}
+	return nil
 }
 
 // HeaderRoom returns how many bytes of ESP go before the inner packet: the place,

@@ -1,0 +1,69 @@
+package esp
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+const icmpHeaderLen = 8
+
+// AppendPing writes an ICMP echo request (RFC 792) or, between IPv6 addresses, an
+// ICMPv6 one (RFC 4443 4.1) behind b: a whole packet with DF. Both addresses are of one
+// family.
+func AppendPing(b []byte, from, to netip.Addr, number uint16, data []byte) []byte {
+	at, size := len(b), icmpHeaderLen+len(data)
+	kind, header := byte(8), ipv4HeaderLen
+	if to.Is6() {
+		kind, header = 128, ipv6HeaderLen
+		b = append(b, 0x60, 0, 0, 0, byte(size>>8), byte(size), protoICMPv6, OuterTTL)
+		src, dst := from.As16(), to.As16()
+		b = append(append(b, src[:]...), dst[:]...)
+	} else {
+		total := ipv4HeaderLen + size
+		b = append(b, 0x45, 0, byte(total>>8), byte(total), 0, 0, 0x40, 0, OuterTTL, protoICMP, 0, 0)
+		src, dst := from.As4(), to.As4()
+		b = append(append(b, src[:]...), dst[:]...)
+		binary.BigEndian.PutUint16(b[at+10:], ^fold(words(0, b[at:at+ipv4HeaderLen])))
+	}
+	b = append(b, kind, 0, 0, 0, 'Y', 'm', byte(number>>8), byte(number))
+	b = append(b, data...)
+	message := b[at+header:]
+	sum := uint32(0)
+	if to.Is6() { // RFC 8200 8.1
+		sum = words(uint32(size)+protoICMPv6, b[at+8:at+ipv6HeaderLen])
+	}
+	binary.BigEndian.PutUint16(message[2:], ^fold(words(sum, message)))
+	return b
+}
+
+// Pong is what an ICMP or ICMPv6 echo reply brings back of the request; nil: the
+// packet is none that holds together. p is b parsed.
+func Pong(b []byte, p *Packet) (data []byte) {
+	if p.Fragment || p.upper == 0 || p.Length > len(b) || p.Length-p.upper < icmpHeaderLen {
+		return nil
+	}
+	message, sum := b[p.upper:p.Length], uint32(0)
+	switch {
+	case p.version == 4 && p.Protocol == protoICMP && message[0] == 0:
+	case p.version == 6 && p.Protocol == protoICMPv6 && message[0] == 129:
+		sum = words(uint32(len(message))+protoICMPv6, b[8:ipv6HeaderLen])
+	default:
+		return nil
+	}
+	if message[1] != 0 || fold(words(sum, message)) != 0xffff {
+		return nil
+	}
+	return message[icmpHeaderLen:]
+}
+
+// words adds the 16-bit words of b, the last perhaps half of one, to sum. What it
+// adds up to fits as long as b is a packet.
+func words(sum uint32, b []byte) uint32 {
+	for ; len(b) >= 2; b = b[2:] {
+		sum += uint32(b[0])<<8 | uint32(b[1])
+	}
+	if len(b) == 1 {
+		sum += uint32(b[0]) << 8
+	}
+	return sum
+}
