@@ -63,6 +63,12 @@ func (r *reader) policy(root *node) *Policy {
 		p.source.tunnels = append(p.source.tunnels, n.line)
 		p.Tunnels = append(p.Tunnels, r.tunnel(n, fmt.Sprintf("tunnels[%d]", i), p, tunnels))
 	}
+	groups := newNames()
+	for i, n := range o.get("groups").list() {
+		g, at := r.group(n, fmt.Sprintf("groups[%d]", i), groups)
+		p.source.groups = append(p.source.groups, at)
+		p.Groups = append(p.Groups, g)
+	}
 	rules := newNames()
 	for i, n := range o.get("rules").list() {
 		p.source.rules = append(p.source.rules, n.line)

@@ -57,6 +57,7 @@ func (p *Policy) faults(partly bool) Errors {
 		errs = nil // the reader has already said so, with the key
 	}
 	errs = append(errs, p.conflicts(entries)...)
+	errs = append(errs, p.grouping()...)
 	errs = append(errs, p.swallowed()...)
 	if partly || len(errs) > 0 {
 		return errs

@@ -159,7 +159,7 @@ var faults = []struct {
 	{0, "site: a\nb: \xff\n", "2: is not UTF-8"},
 	{0, base + "---\nsite: b\n", "50: holds a second document"},
 	{0, "site: a\npeers:\n  - name: b\n", "1: tunnels: is missing"},
-	{1, "sight: beijing", "1: sight: unknown key; known here: site, peers, tunnels, rules, management"},
+	{1, "sight: beijing", "1: sight: unknown key; known here: site, peers, tunnels, groups, rules, management"},
 	{1, "site: beijing\nsite: again", "2: site: is given twice, first at line 1"},
 	{1, "site: 5", "1: site: must be a string, not a number; put it in quotes"},
 	{1, "site: Bei jing", `1: site: "Bei jing" is no name`},

@@ -14,7 +14,8 @@ type Policy struct {
 	Site    string   // a name for people
 	Peers   []Peer   // unique by Name
 	Tunnels []Tunnel // unique by Name; one tunnel is one quick mode selector pair
-	Rules   []Rule   // explicit rules; each tunnel adds an implied Protect rule
+	Rules   []Rule   // explicit rules; each tunnel or group adds an implied Protect rule
+	Groups  []Group  // unique by Name; their tunnels are paths of the same traffic
 	// Management is traffic of the operators, which stays in clear whatever rules
 	// and tunnels say (management).
 	Management []Selector
@@ -27,6 +28,7 @@ type Policy struct {
 type source struct {
 	file                       string
 	tunnels, rules, management []int // line of each entry
+	groups                     []groupLines
 }
 
 // Peer is one remote gateway.

@@ -15,7 +15,7 @@ import (
 func samples(t *testing.T) map[string][]*policy.Policy {
 	t.Helper()
 	out := make(map[string][]*policy.Policy)
-	for _, dir := range []string{"two-sites", "hub-and-spokes", "full-tunnel"} {
+	for _, dir := range []string{"two-sites", "hub-and-spokes", "full-tunnel", "two-paths"} {
 		root := filepath.Join("..", "configs", dir)
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".yaml") {

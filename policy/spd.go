@@ -10,7 +10,7 @@ import (
 // Verdict is what the policy says of one packet. The zero value drops.
 type Verdict struct {
 	Action Action
-	Tunnel int // index into Policy.Tunnels for Protect, else -1
+	Tunnel int // index into Policy.Tunnels for Protect, of a group its head; else -1
 	Rule   int // index into SPD.Rules, -1: none
 	// Captured: some rule or tunnel named the packet. Without it the packet is
 	// none of ours, and dropped all the same.
@@ -53,6 +53,8 @@ const (
 // protocol before any; then more given ports. Two rules equal in all of these
 // that share a packet are an error, because nothing else could decide.
 //
+// The tunnels of a group take the same packets, which its head stands for.
+//
 // Multicast, link-local, broadcast, neighbour discovery and DHCP client traffic
 // is matched only by a rule that names it: whose Remote or Local lies inside the
 // multicast or link-local range, or, for DHCP, whose selector gives one of its
@@ -60,6 +62,7 @@ const (
 func Compile(p *Policy) (*SPD, error) {
 	entries, errs := p.entries()
 	errs = append(errs, p.conflicts(entries)...)
+	errs = append(errs, p.grouping()...)
 	if len(errs) > 0 {
 		return nil, errs
 	}
@@ -80,7 +83,7 @@ func newSPD(entries []entry) *SPD {
 }
 
 // Rules is every rule in order of precedence; the implied rule of a tunnel bears
-// the tunnel's name. Verdict.Rule counts in it.
+// the tunnel's name, that of a group its head's. Verdict.Rule counts in it.
 func (s *SPD) Rules() []Rule {
 	out := make([]Rule, len(s.entries))
 	for i, e := range s.entries {
@@ -108,9 +111,14 @@ func (s *SPD) Protected() []Net {
 func (p *Policy) entries() ([]entry, Errors) {
 	var out []entry
 	var errs Errors
-	tunnels := make(map[string]int, len(p.Tunnels))
+	tunnels, heads := make(map[string]int, len(p.Tunnels)), p.heads()
 	for i, t := range p.Tunnels {
 		tunnels[t.Name] = i
+	}
+	for i, t := range p.Tunnels {
+		if head, member := heads[t.Name]; member && head != t.Name {
+			continue // its group has one entry, the head's
+		}
 		e := entry{Selector: t.Selector, action: Protect, tunnel: i, name: t.Name, via: t.Name, implied: true,
 			line: at(p.source.tunnels, i), path: fmt.Sprintf("tunnels[%d]", i)}
 		out, errs = p.admit(out, errs, e)
@@ -129,6 +137,11 @@ func (p *Policy) entries() ([]entry, Errors) {
 				continue
 			}
 			e.tunnel, e.via = t, r.Tunnel
+			if head, member := heads[r.Tunnel]; member {
+				if h, ok := tunnels[head]; ok {
+					e.tunnel, e.via = h, head
+				}
+			}
 		}
 		out, errs = p.admit(out, errs, e)
 	}
