@@ -91,7 +91,7 @@ func (p *Plane) openBulk(workers int) error {
 		return err
 	}
 	for range workers {
-		s, err := newSocket([3]int{unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP}, udp4, p.cfg.Mark)
+		s, err := newMuteSocket([3]int{unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP}, udp4, p.cfg.Mark)
 		if err != nil {
 			return err
 		}

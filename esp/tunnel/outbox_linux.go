@@ -3,6 +3,7 @@ package tunnel
 import (
 	"net/netip"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,8 +35,10 @@ type outbox struct {
 	from  int // the message that comes next
 	sent  int
 	errno unix.Errno
-	call  func(fd uintptr)      // replaced by tests
-	try   func(fd uintptr) bool // one closure for all batches
+	call  func(fd uintptr) // replaced by tests; one closure for all batches, as wait
+	room  unix.PollFd
+	most  unix.Timespec // that a wait for room takes before the socket is looked at again
+	wait  func(fd uintptr)
 }
 
 // span is which packets of a batch a message carries.
@@ -45,10 +48,14 @@ func newOutbox(s *socket) *outbox {
 	o := &outbox{socket: s}
 	o.call = func(fd uintptr) {
 		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&o.heads[o.from])),
-			uintptr(o.count-o.from), unix.MSG_NOSIGNAL, 0, 0)
+			uintptr(o.count-o.from), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
 		o.sent, o.errno = int(n), errno
 	}
-	o.try = func(fd uintptr) bool { o.call(fd); return o.errno != unix.EAGAIN }
+	o.wait = func(fd uintptr) {
+		// A closed file stays open while it is waited for, so not for ever.
+		o.room, o.most = unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}, unix.NsecToTimespec(int64(20*time.Millisecond))
+		_, _, _ = unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&o.room)), 1, uintptr(unsafe.Pointer(&o.most)), 0, 0, 0)
+	}
 	return o
 }
 
@@ -81,13 +88,13 @@ func (o *outbox) post() {
 	for o.from = 0; o.from < o.count; {
 		err := o.socket.conn.Control(o.call)
 		if err == nil && o.errno == unix.EAGAIN {
-			err = o.socket.conn.Write(o.try)
+			err = o.socket.conn.Control(o.wait)
 		}
 		switch {
 		case err != nil: // the socket is closed
 			o.errs[o.from] = unix.EBADF
 			o.from++
-		case o.errno == unix.EINTR:
+		case o.errno == unix.EINTR, o.errno == unix.EAGAIN:
 		case o.errno != 0: // of the first message; those behind it were not tried
 			o.errs[o.from] = o.errno
 			o.from++
@@ -145,12 +152,15 @@ func (r *inbox) prepare() {
 		r.parts[i].Base = &r.bufs[i][0]
 		r.parts[i].SetLen(len(r.bufs[i]))
 		h := &r.heads[i].hdr
-		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&r.names[i])), uint32(unsafe.Sizeof(r.names[i]))
 		h.Iov = &r.parts[i]
 		h.SetIovlen(1)
+		h.Flags = 0
+		if r.socket.kind == raw4 {
+			continue // all else stands in the header of the packet
+		}
+		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&r.names[i])), uint32(unsafe.Sizeof(r.names[i]))
 		h.Control = &r.controls[i][0]
 		h.SetControllen(len(r.controls[i]))
-		h.Flags = 0
 	}
 }
 
@@ -168,6 +178,9 @@ func (r *inbox) next() (int, error) {
 
 // datagram fills d with the i-th of what next brought.
 func (r *inbox) datagram(i int, d *datagram) error {
+	if r.socket.kind == raw4 {
+		return d.fill(raw4, r.bufs[i][:r.heads[i].n], nil)
+	}
 	if r.socket.kind.v6() {
 		d.remote = netip.AddrPortFrom(netip.AddrFrom16(r.names[i].Addr), bigEndian(r.names[i].Port))
 	} else {

@@ -75,7 +75,7 @@ type Plane struct {
 	sockets  [kinds]*socket   // IPv6 ones are nil on a host without IPv6
 	spread   [kinds][]*socket // further ones beside each, each with SPIs of its own
 	bulk     []*socket        // for runs of ESP in UDP over IPv4, one for each worker; empty: one by one
-	sender   *socket          // of whole IPv4 packets
+	senders  []*socket        // of whole IPv4 packets, one for each worker
 	sender6  *socket          // of whole IPv6 packets; nil like the others
 	icmp     [2]*socket       // errors about size, IPv4 and IPv6
 	workers  []*worker
@@ -178,8 +178,12 @@ func (p *Plane) open() (err error) {
 
 // openSenders opens what carries whole packets, and what hears of their size.
 func (p *Plane) openSenders() (err error) {
-	if p.sender, err = openSender(false, p.cfg.Mark); err != nil {
-		return err
+	for range p.tuns {
+		s, err := openSender(false, p.cfg.Mark)
+		if err != nil {
+			return err
+		}
+		p.senders = append(p.senders, s)
 	}
 	if p.icmp[0], err = openICMP(false, p.cfg.Mark); err != nil || p.sockets[raw6] == nil {
 		return err
@@ -217,7 +221,7 @@ func (p *Plane) start() {
 
 func (p *Plane) startOut(i int) {
 	out := newOutWorker(p, i)
-	out.send4 = newOutbox(p.sender)
+	out.send4 = newOutbox(p.senders[i])
 	if p.sender6 != nil {
 		out.whole6 = newOutbox(p.sender6)
 	}
@@ -292,8 +296,8 @@ func (p *Plane) release() {
 	for _, q := range p.tuns {
 		q.file.Close()
 	}
-	all := append(slices.Concat(p.spread[:]...), p.bulk...)
-	all = append(append(all, p.sockets[:]...), p.sender, p.sender6, p.icmp[0], p.icmp[1])
+	all := append(append(slices.Concat(p.spread[:]...), p.bulk...), p.senders...)
+	all = append(append(all, p.sockets[:]...), p.sender6, p.icmp[0], p.icmp[1])
 	for _, s := range all {
 		if s != nil {
 			s.file.Close()

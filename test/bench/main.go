@@ -30,7 +30,10 @@ type contender struct {
 }
 
 // options are for our planes.
-type options struct{ without, profiles string }
+type options struct {
+	without, profiles string
+	only              []string
+}
 
 // row is a line of the table: one contender against another.
 type row struct {
@@ -50,6 +53,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "rounds, of which the median counts")
 	each := flag.Duration("time", 3*time.Second, "length of one measurement")
 	wireguard := flag.String("wireguard", "build/wireguard", "the program wireguard-go")
+	only := flag.String("only", "", "contenders, comma-separated; empty: all")
 	var o options
 	flag.StringVar(&o.without, "without", "", "offloads that our planes do without: "+allOffloads())
 	flag.StringVar(&o.profiles, "profiles", "", "folder for a CPU profile of each of our planes")
@@ -58,6 +62,7 @@ func main() {
 		fmt.Println("bench: not measured:", why)
 		return
 	}
+	o.only = strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })
 	if err := bench(*rounds, *each, *wireguard, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -77,10 +82,13 @@ func bench(rounds int, each time.Duration, wireguard string, o options) error {
 	if err != nil {
 		return err
 	}
-	udp, gcm, raw := ours("udp", true, false, o), ours("gcm", true, true, o), ours("raw", false, false, o)
+	udp, gcm, raw, both := ours("udp", inUDP, o), ours("gcm", inGCM, o), ours("raw", rawOut, o), ours("raw-through", rawAll, o)
 	wg, swan, bare := wireguardGo(wireguard), strongSwan(), bareSender()
-	all := []*contender{udp, gcm, wg, swan, raw, bare}
+	all := []*contender{udp, gcm, wg, swan, raw, both, bare}
 	for i, c := range all {
+		if len(o.only) > 0 && !slices.Contains(o.only, c.name) {
+			c.why = "not wanted"
+		}
 		if c.why != "" {
 			continue
 		}
@@ -104,7 +112,7 @@ func bench(rounds int, each time.Duration, wireguard string, o options) error {
 			c.rates = append(c.rates, r)
 		}
 	}
-	for _, c := range []*contender{udp, gcm, raw} {
+	for _, c := range []*contender{udp, gcm, raw, both} {
 		if c.pair == nil {
 			continue
 		}
@@ -118,6 +126,7 @@ func bench(rounds int, each time.Duration, wireguard string, o options) error {
 		{"TCP, one stream: ESP in UDP, SM4-CBC+HMAC-SM3, vs wireguard-go", udp, wg, 0.5, 0.8},
 		{"the same vs strongSwan kernel-libipsec, AES-128-CBC+SHA-256", udp, swan, 4, 7},
 		{"protocol 50, SM4-CBC+HMAC-SM3, vs a bare raw-socket batch sender", raw, bare, 0.5, 0.7},
+		{"the same through two gateways", both, bare, 0.5, 0.7},
 	})
 	return nil
 }

@@ -161,10 +161,15 @@ func bareSender() *contender {
 // drain reads packets of protocol 50 in B until it is closed.
 func (p *pairing) drain() (c net.PacketConn, err error) {
 	err = p.b.Do(func() (err error) { c, err = net.ListenPacket("ip4:50", outsideB); return err })
-	if err == nil {
-		go drainAll(c)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	if err := c.(*net.IPConn).SetReadBuffer(4 << 20); err != nil { // a full one is answered with errors
+		c.Close()
+		return nil, err
+	}
+	go drainAll(c)
+	return c, nil
 }
 
 func drainAll(c net.PacketConn) {

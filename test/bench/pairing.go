@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,7 +153,20 @@ func arrived(r io.Reader, from time.Time) (float64, error) {
 // flood has A send datagrams of size bytes by f for d, and returns the bits per
 // second in packets that left by its outer interface.
 func (p *pairing) flood(size int, d time.Duration, f func(end time.Time) error) (float64, error) {
-	before, err := p.sent()
+	count := counterOf{p.a, "wan", "tx_packets"}
+	packets, err := count.during(d, f)
+	return packets * float64(size) * 8, err
+}
+
+// counterOf is a counter of an interface.
+type counterOf struct {
+	at         *site.Space
+	link, name string
+}
+
+// during runs f until d from now and returns by how much it grew in a second.
+func (c counterOf) during(d time.Duration, f func(end time.Time) error) (float64, error) {
+	before, err := c.read()
 	if err != nil {
 		return 0, err
 	}
@@ -163,16 +175,12 @@ func (p *pairing) flood(size int, d time.Duration, f func(end time.Time) error) 
 		return 0, err
 	}
 	took := time.Since(begin)
-	after, err := p.sent()
-	if err != nil {
-		return 0, err
-	}
-	return float64(after-before) * float64(size) * 8 / took.Seconds(), nil
+	after, err := c.read()
+	return float64(after-before) / took.Seconds(), err
 }
 
-// sent counts the packets that left A outside.
-func (p *pairing) sent() (n int, err error) {
-	out, err := p.a.Run("cat", "/sys/class/net/wan/statistics/tx_packets")
+func (c counterOf) read() (n int, err error) {
+	out, err := c.at.Run("cat", "/sys/class/net/"+c.link+"/statistics/"+c.name)
 	if err != nil {
 		return 0, err
 	}
@@ -186,12 +194,20 @@ func (p *pairing) sent() (n int, err error) {
 const offered = 2.5e9
 
 // datagrams sends runs of UDP datagrams from behind A to a port of B where nobody
-// reads: what is measured is the gateway, not a reader.
+// reads: what is measured is the gateway, not a reader. The port is open, so that
+// the host there does not answer each with an error.
 func (p *pairing) datagrams(size int, end time.Time) error {
-	var c *net.UDPConn
-	err := p.a.Do(func() error {
-		l, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.ParseIP(insideA)}, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(insideB+":9")))
-		c = l
+	var sink, c *net.UDPConn
+	err := p.b.Do(func() (err error) {
+		sink, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(insideB)})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer sink.Close()
+	err = p.a.Do(func() (err error) {
+		c, err = net.DialUDP("udp4", &net.UDPAddr{IP: net.ParseIP(insideA)}, sink.LocalAddr().(*net.UDPAddr))
 		return err
 	})
 	if err != nil {

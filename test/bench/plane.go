@@ -43,28 +43,34 @@ func offloads(list string) (o tunnel.Offload) {
 	return o
 }
 
-// ours is a contender of this house. Over UDP a TCP stream is measured between two
-// gateways; of protocol 50 what one gateway brings on the wire to a bare receiver,
-// as the sender that it is held against does.
-func ours(name string, encap, gcm bool, o options) *contender {
-	suite, way := "SM4-CBC+HMAC-SM3", "ESP, protocol 50; packets of 1400 bytes sealed and sent to a bare receiver"
-	if gcm {
-		suite = "SM4-GCM"
-	}
-	if encap {
-		way = "ESP in UDP; one TCP stream"
-	}
-	c := &contender{name: "yumen-" + name, about: suite + ", " + way}
+// way is how a contender of this house is measured.
+type way struct {
+	encap, gcm bool
+	half       bool // only the sealing gateway
+	rate       func(p *pairing, d time.Duration) (float64, error)
+	about      string
+}
+
+var (
+	inUDP  = way{encap: true, rate: (*pairing).stream, about: "SM4-CBC+HMAC-SM3, ESP in UDP; one TCP stream"}
+	inGCM  = way{encap: true, gcm: true, rate: (*pairing).stream, about: "SM4-GCM, ESP in UDP; one TCP stream"}
+	rawOut = way{half: true, rate: (*pairing).sealed, about: "SM4-CBC+HMAC-SM3, protocol 50; packets of 1400 bytes sealed and sent to a bare receiver"}
+	rawAll = way{rate: (*pairing).through, about: "SM4-CBC+HMAC-SM3, protocol 50; packets of 1400 bytes that came out of the second gateway"}
+)
+
+// ours is a contender of this house.
+func ours(name string, w way, o options) *contender {
+	c := &contender{name: "yumen-" + name, about: w.about, rate: w.rate}
 	c.start = func(p *pairing) error {
 		for _, end := range []struct {
 			at   *site.Space
 			name string
 			b    bool
 		}{{p.a, "a", false}, {p.b, "b", true}} {
-			if end.b && !encap {
+			if end.b && w.half {
 				continue
 			}
-			s := spec{B: end.b, Encap: encap, GCM: gcm, Without: offloads(o.without)}
+			s := spec{B: end.b, Encap: w.encap, GCM: w.gcm, Without: offloads(o.without)}
 			if o.profiles != "" {
 				s.Profile = filepath.Join(o.profiles, name+"-"+end.name+".pprof")
 			}
@@ -86,23 +92,29 @@ func ours(name string, encap, gcm bool, o options) *contender {
 			}
 			p.planes = append(p.planes, plane)
 		}
-		if !encap {
+		if w.half {
 			return p.running()
 		}
 		return p.reachable()
 	}
-	c.rate = (*pairing).stream
-	if !encap {
-		c.rate = func(p *pairing, d time.Duration) (float64, error) {
-			drain, err := p.drain()
-			if err != nil {
-				return 0, err
-			}
-			defer drain.Close()
-			return p.flood(1400, d, func(end time.Time) error { return p.datagrams(1400-28, end) })
-		}
-	}
 	return c
+}
+
+// sealed counts what the gateway in A puts on the wire.
+func (p *pairing) sealed(d time.Duration) (float64, error) {
+	drain, err := p.drain()
+	if err != nil {
+		return 0, err
+	}
+	defer drain.Close()
+	return p.flood(1400, d, func(end time.Time) error { return p.datagrams(1400-28, end) })
+}
+
+// through counts what the gateway in B gives its host, in bytes: the host takes runs.
+func (p *pairing) through(d time.Duration) (float64, error) {
+	count := counterOf{p.b, "yumen0", "rx_bytes"}
+	bits, err := count.during(d, func(end time.Time) error { return p.datagrams(1400-28, end) })
+	return bits * 8, err
 }
 
 // running waits until the plane in A is ready.
