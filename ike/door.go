@@ -22,7 +22,8 @@ import (
 // is another one for those that come again with the same message after a while.
 // Peers do that (RFC 2408 5.1); who forges addresses at random would have to
 // remember them, and gains no more than a part in proportion to what is as
-// patient.
+// patient. And where a peer proved itself before, its address and its surroundings
+// have a part of their own too: see homes.
 type Door struct {
 	mu      sync.Mutex   // guards everything below
 	seed    maphash.Seed // nobody can aim at another's cell. It decides nothing else
@@ -30,6 +31,7 @@ type Door struct {
 	places  map[netip.Addr]*place
 	live    map[pairKey]*talk
 	dials   map[wire.Cookie]*cell
+	homes   homes
 	known   [contests]cell // of all configured addresses
 	unknown [contests]shares
 	seen    []uint32 // first messages, since one was refused: see patient
@@ -198,4 +200,21 @@ func (d *Door) expect(i wire.Cookie, awaited bool) {
 		return
 	}
 	d.dials[i] = &cell{}
+}
+
+// tellPlaces tells the door where configured peers are.
+func (e *Engine) tellPlaces() {
+	var addrs []netip.Addr
+	for _, p := range e.peers {
+		if a := p.entry.Remote.Addr; a.IsValid() {
+			addrs = append(addrs, a)
+		}
+		addrs = append(addrs, p.addrs...)
+	}
+	e.door.settle(addrs)
+}
+
+// tellSession tells the door whether a session stands, or waits for its M3.
+func (e *Engine) tellSession(key pairKey) {
+	e.door.keep(key, e.sessions[key] != nil || e.halfOpen.byPair[key] != nil)
 }

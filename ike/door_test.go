@@ -133,6 +133,57 @@ func TestANewPeerGetsInWhateverFloodsTheDoor(t *testing.T) {
 	}
 }
 
+func TestWhoWasInBeforeComesBackThroughAFloodOfThePatient(t *testing.T) {
+	before, now := at("203.0.113.0", 7), at("203.0.7.0", 99) // dialled in anew: of the same /16
+	for _, x := range []struct {
+		name  string
+		forge func(*crowd) netip.AddrPort
+		peer  netip.AddrPort
+	}{
+		{"any address, the peer's is new", (*crowd).anywhere, now},
+		{"any address, the peer's is old", (*crowd).anywhere, before},
+		{"addresses around the peer's old one", func(c *crowd) netip.AddrPort {
+			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(c.dice.Uint32()), byte(c.dice.Uint32()) | 8}), 500)
+		}, before},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			// Each forged message comes twice, half a second apart and more: all are patient.
+			var sent []func() ([]byte, netip.AddrPort)
+			c := newCrowd(strongFlood/5, nil)
+			c.shoot = func(c *crowd) ([]byte, netip.AddrPort) {
+				if len(sent) > strongFlood/10 && len(sent)%2 == 0 {
+					again := sent[0]
+					sent = sent[1:]
+					return again()
+				}
+				m, from := c.opening(), x.forge(c)
+				sent = append(sent, func() ([]byte, netip.AddrPort) { return m, from })
+				return m, from
+			}
+			c.door.welcome(before.Addr())
+			c.pass(5 * time.Second)
+			if took := c.joins(x.peer); took > soon {
+				t.Errorf("in after %v", took)
+			}
+		})
+	}
+}
+
+func TestHomesAreBoundedAndTheOldestGoes(t *testing.T) {
+	d := newDoor()
+	for i := range 2 * maxHomes {
+		d.welcome(netip.AddrFrom4([4]byte{byte(i >> 8), byte(i), 1, 1}))
+		d.welcome(netip.AddrFrom4([4]byte{250, 1, 1, 1}))
+	}
+	if n := len(d.homes.of); n > maxHomes || n != len(d.homes.order) {
+		t.Errorf("%d homes, %d in order, want at most %d", n, len(d.homes.order), maxHomes)
+	}
+	last := surroundings(netip.AddrFrom4([4]byte{250, 1, 9, 9}))[1]
+	if d.homes.of[last] == nil || d.homes.of[surroundings(netip.AddrFrom4([4]byte{0, 0, 1, 1}))[0]] != nil {
+		t.Error("what is proven again and again went before the oldest")
+	}
+}
+
 func TestTheDoorForgetsNobodyWhoseAddressIsForged(t *testing.T) {
 	peer := at("203.0.113.0", 7)
 	c := newCrowd(strongFlood, func(c *crowd) ([]byte, netip.AddrPort) { return c.opening(), peer })

@@ -251,6 +251,7 @@ func (p *peer) proven(s *session) {
 	e.clock.stop(&p.retry)
 	e.clock.stop(&p.alone)
 	p.live = slices.Insert(p.live, 0, s)
+	e.door.welcome(s.remote.Addr())
 	s.watch()
 	s.watchPath()
 	s.greet()
@@ -379,21 +380,4 @@ func (e *Engine) candidates(local, remote netip.Addr) (found []*peer, known bool
 		return append(found, anywhere...), true
 	}
 	return anywhere, false
-}
-
-// tellPlaces tells the door where configured peers are.
-func (e *Engine) tellPlaces() {
-	var addrs []netip.Addr
-	for _, p := range e.peers {
-		if a := p.entry.Remote.Addr; a.IsValid() {
-			addrs = append(addrs, a)
-		}
-		addrs = append(addrs, p.addrs...)
-	}
-	e.door.settle(addrs)
-}
-
-// tellSession tells the door whether a session stands, or waits for its M3.
-func (e *Engine) tellSession(key pairKey) {
-	e.door.keep(key, e.sessions[key] != nil || e.halfOpen.byPair[key] != nil)
 }

@@ -86,6 +86,9 @@ func (d *Door) wins(now uint32, x contest, from netip.Addr) bool {
 		}
 		return true
 	}
+	if len(d.homes.of) > 0 && d.homes.welcomes(now, x, from) {
+		return true
+	}
 	s, r := &d.unknown[x], sourceRates[x]
 	if s.address == nil {
 		s.address, s.prefix = make([]cell, cells), make([]cell, cells)

@@ -63,6 +63,7 @@ type Plane struct {
 	done     chan struct{}
 	events   chan esp.Event
 	ike      chan ikeDatagram
+	push     atomic.Pointer[func(data []byte, local, remote netip.AddrPort)]
 	lost     atomic.Uint64
 	warnings []string
 
@@ -102,7 +103,7 @@ func New(cfg Config) (*Plane, error) {
 	if p.wire != nil {
 		for _, c := range p.wire.conns {
 			if c != nil {
-				p.running.Go(func() { p.wire.read(c, p.ike) })
+				p.running.Go(func() { p.wire.read(c, p.handUp) })
 			}
 		}
 	}
@@ -254,6 +255,24 @@ func RemoveGuard() error {
 		err = errors.Join(err, c.deletePolicy(q))
 	}
 	return errors.Join(err, removeInterfaces())
+}
+
+// PushIKE makes the plane hand over IKE messages, without the non-ESP marker, where
+// it reads them, instead of queueing them for ReadIKE, which from then on only waits
+// for the end of the plane. So whoever knows what a flood is can refuse it before it
+// is copied, and before it takes the place of honest messages. Several readers call
+// to at once: it must not block, nor keep data.
+func (p *Plane) PushIKE(to func(data []byte, local, remote netip.AddrPort)) { p.push.Store(&to) }
+
+func (p *Plane) handUp(data []byte, local, remote netip.AddrPort) {
+	if push := p.push.Load(); push != nil {
+		(*push)(data, local, remote)
+		return
+	}
+	select {
+	case p.ike <- ikeDatagram{append([]byte(nil), data...), local, remote}:
+	default: // whatever was dropped is repeated by its sender
+	}
 }
 
 // ReadIKE waits for the next IKE message on the NAT traversal port and returns it

@@ -106,7 +106,7 @@ func bypass(fd int, v6 bool) error {
 }
 
 // read hands up what one socket receives until it is closed.
-func (w *wire) read(c *net.UDPConn, out chan<- ikeDatagram) {
+func (w *wire) read(c *net.UDPConn, up func(data []byte, local, remote netip.AddrPort)) {
 	buf, oob := make([]byte, 64<<10), make([]byte, 256)
 	for {
 		n, m, _, remote, err := c.ReadMsgUDPAddrPort(buf, oob)
@@ -116,12 +116,7 @@ func (w *wire) read(c *net.UDPConn, out chan<- ikeDatagram) {
 		if err != nil || n < 4 || binary.NativeEndian.Uint32(buf) != 0 {
 			continue // an ICMP error; or neither IKE nor ESP
 		}
-		d := ikeDatagram{data: append([]byte(nil), buf[4:n]...), remote: unmap(remote)}
-		d.local = netip.AddrPortFrom(destination(oob[:m]), w.port)
-		select {
-		case out <- d:
-		default: // whatever was dropped is repeated by its sender
-		}
+		up(buf[4:n], netip.AddrPortFrom(destination(oob[:m]), w.port), unmap(remote))
 	}
 }
 

@@ -109,13 +109,7 @@ func (w *inWorker) isESP(d *datagram) bool {
 	case binary.BigEndian.Uint32(d.data) != 0:
 		return true
 	}
-	up := ikeDatagram{data: append([]byte(nil), d.data[4:]...), local: d.local, remote: d.remote}
-	select {
-	case w.plane.ike <- up:
-		w.plane.counts.add(ikeReceived)
-	default:
-		w.plane.counts.add(dropIKE)
-	}
+	w.plane.handUp(d)
 	return false
 }
 

@@ -86,6 +86,7 @@ type Plane struct {
 	events   chan esp.Event
 	reports  chan report
 	ike      chan ikeDatagram
+	push     atomic.Pointer[func(data []byte, local, remote netip.AddrPort)]
 	writers  [kinds]*ikeWriter
 	warnings []string
 

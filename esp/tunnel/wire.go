@@ -20,6 +20,27 @@ type ikeWriter struct {
 	buf    []byte
 }
 
+// PushIKE makes the plane hand over IKE messages, without the non-ESP marker, where
+// it reads them, instead of queueing them for ReadIKE, which from then on only waits
+// for the end of the plane. So whoever knows what a flood is can refuse it before it
+// is copied, and before it takes the place of honest messages. Workers call to, several
+// at once: it must not block, nor keep data.
+func (p *Plane) PushIKE(to func(data []byte, local, remote netip.AddrPort)) { p.push.Store(&to) }
+
+func (p *Plane) handUp(d *datagram) {
+	if push := p.push.Load(); push != nil {
+		p.counts.add(ikeReceived)
+		(*push)(d.data[4:], d.local, d.remote)
+		return
+	}
+	select {
+	case p.ike <- ikeDatagram{data: append([]byte(nil), d.data[4:]...), local: d.local, remote: d.remote}:
+		p.counts.add(ikeReceived)
+	default:
+		p.counts.add(dropIKE)
+	}
+}
+
 // ReadIKE waits for the next IKE message on the NAT traversal port and returns it
 // without the non-ESP marker, which address of ours it was sent to, and where it
 // came from. It ends with an error when the plane is closed.

@@ -54,6 +54,15 @@ type Wire interface {
 	WriteIKE(data []byte, local, remote netip.AddrPort) error
 }
 
+// Pusher is a wire that can hand over what it reads where it reads it, so that the
+// door is asked before anything is copied or waits: in a queue before the door a
+// flood pushes out what the door would let in. PushIKE makes ReadIKE wait for the
+// end of the wire; to may be called by several goroutines at once, does not block,
+// and keeps nothing of data.
+type Pusher interface {
+	PushIKE(to func(data []byte, local, remote netip.AddrPort))
+}
+
 // Prober is a wire that can send a datagram whole or not at all: with DF set in
 // IPv4, without fragments in IPv6, however small the path is believed to be. Wires
 // that cannot send no probes, and then nothing is concluded about paths.

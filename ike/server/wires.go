@@ -18,6 +18,9 @@ const (
 // read hands datagrams of one wire to the loop and drops them when it is behind:
 // whatever was dropped is repeated by its sender.
 func (s *Server) read(w Bound) {
+	if p, ok := w.Wire.(Pusher); ok {
+		p.PushIKE(s.take)
+	}
 	buf := make([]byte, maxDatagram)
 	for {
 		n, local, remote, err := w.Wire.ReadIKE(buf)
@@ -37,16 +40,21 @@ func (s *Server) read(w Bound) {
 		case n == 0:
 			continue
 		}
-		verdict := s.ask(buf[:n], remote)
-		if verdict == ike.Shut {
-			continue
-		}
-		select {
-		case s.datagrams <- ike.Datagram{Local: local, Remote: remote, Data: append([]byte(nil), buf[:n]...), Door: verdict}:
-			s.received.Add(1)
-		default:
-			s.queueDropped.Add(1)
-		}
+		s.take(buf[:n], local, remote)
+	}
+}
+
+// take queues a datagram if the door says so.
+func (s *Server) take(data []byte, local, remote netip.AddrPort) {
+	verdict := s.ask(data, remote)
+	if verdict == ike.Shut {
+		return
+	}
+	select {
+	case s.datagrams <- ike.Datagram{Local: local, Remote: remote, Data: append([]byte(nil), data...), Door: verdict}:
+		s.received.Add(1)
+	default:
+		s.queueDropped.Add(1)
 	}
 }
 

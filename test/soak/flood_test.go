@@ -36,7 +36,8 @@ const (
 	portClosed   = 5999
 )
 
-func newSiege(t testing.TB, w *site.World, dir string) *siege {
+// newSiege sets them up; entries of peers have more of it in the end.
+func newSiege(t testing.TB, w *site.World, dir, more string) *siege {
 	t.Helper()
 	must := func(errs ...error) {
 		t.Helper()
@@ -59,7 +60,7 @@ func newSiege(t testing.TB, w *site.World, dir string) *siege {
 	a, b, c, d := star.Places[0], star.Places[1], star.Places[2], star.Places[3]
 	must(site.Issue(yumen, dir, a.Gateway, b.Gateway, c.Gateway, d.Gateway))
 	entry := func(name, remote string) string {
-		return fmt.Sprintf("  - {name: %s, remote: %q, ca: ca.crt, subject: %q}\n", name, remote, site.Subject(name))
+		return fmt.Sprintf("  - {name: %s, remote: %q, ca: ca.crt, subject: %q%s}\n", name, remote, site.Subject(name), more)
 	}
 	tunnel := func(name, peer, local, remote, keys string) string {
 		return fmt.Sprintf("  - {name: %s, peer: %s, local: %q, remote: %q%s}\n", name, peer, local, remote, keys)
@@ -105,10 +106,13 @@ func (s *siege) record(t testing.TB) func() {
 				continue
 			}
 			id := forwarder.Identify(buf[:n])
-			if id.Kind != forwarder.IKE || id.Exchange != forwarder.MainMode || n < 14+20+8+28 {
+			if id.Kind != forwarder.IKE || id.Exchange != forwarder.MainMode || n < 14+20+8+4+28 {
 				continue
 			}
 			data := append([]byte(nil), buf[14+20+8:n]...)
+			if binary.BigEndian.Uint32(data) == 0 { // RFC 3948 2.2: the NAT traversal port
+				data = data[4:]
+			}
 			switch {
 			case s.first == nil && id.Cookies[8] == 0 && binary.BigEndian.Uint64(id.Cookies[8:]) == 0:
 				s.first = data
@@ -121,13 +125,11 @@ func (s *siege) record(t testing.TB) func() {
 }
 
 // flood attacks b at full speed until the function is called, which returns how
-// many packets went out. It attacks the ports of IKE, or for comparison closed ones.
-func (s *siege) flood(t testing.TB, closed bool) (stop func() uint64) {
+// many packets went out. It attacks the given ports: those of IKE, or for comparison
+// closed ones.
+func (s *siege) flood(t testing.TB, ports [2]uint16) (stop func() uint64) {
 	t.Helper()
-	f := &flood{siege: s, dice: rand.New(rand.NewPCG(1, 2)), ports: [2]uint16{500, 4500}}
-	if closed {
-		f.ports = [2]uint16{portClosed, portClosed + 1}
-	}
+	f := &flood{siege: s, dice: rand.New(rand.NewPCG(1, 2)), ports: ports}
 	if err := s.attacker.Do(f.open); err != nil {
 		t.Fatal(err)
 	}
@@ -140,12 +142,20 @@ func (s *siege) flood(t testing.TB, closed bool) (stop func() uint64) {
 	}
 }
 
+// What a flood attacks.
+var (
+	bothPorts   = [2]uint16{500, 4500}
+	natPort     = [2]uint16{4500, 4500}
+	closedPorts = [2]uint16{portClosed, portClosed + 1}
+)
+
 type flood struct {
 	*siege
 	dice  *rand.Rand
 	ports [2]uint16
-	raw   int // sends whole IP packets
-	udp   int // hears what is answered to our own address
+	raw   int    // sends whole IP packets
+	zeros []byte // before IKE on the NAT traversal port
+	udp   int    // hears what is answered to our own address
 	over  atomic.Bool
 	sent  uint64
 	third uint64 // M3 in answer to an M2
@@ -157,6 +167,9 @@ func (f *flood) open() (err error) {
 	}
 	if f.udp, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return err
+	}
+	if f.ports == natPort {
+		f.zeros = make([]byte, 4)
 	}
 	return unix.Bind(f.udp, &unix.SockaddrInet4{Port: 500})
 }
@@ -178,11 +191,11 @@ func (f *flood) run() {
 		f.send(known, 1, f.garbage(4+f.dice.IntN(1200)))
 		for {
 			n, _, err := unix.Recvfrom(f.udp, answer, 0)
-			if err != nil || n < 28 {
+			if err != nil || n < 28+len(f.zeros) {
 				break
 			}
 			third := append([]byte(nil), f.siege.third...) // recorded, under the new cookies
-			copy(third, answer[:16])
+			copy(third, answer[len(f.zeros):][:16])
 			f.send(own, 0, third)
 			f.third++
 		}
@@ -208,14 +221,14 @@ func (f *flood) garbage(n int) []byte {
 func (f *flood) send(from netip.Addr, port int, data []byte) {
 	to := netip.MustParseAddr(f.star.Places[1].Gate4).As4()
 	src := from.As4()
-	p := make([]byte, 28, 28+len(data))
+	p := make([]byte, 28, 28+len(f.zeros)+len(data))
 	p[0], p[8], p[9] = 0x45, 64, 17
 	copy(p[12:], src[:])
 	copy(p[16:], to[:])
 	binary.BigEndian.PutUint16(p[20:], 500)
 	binary.BigEndian.PutUint16(p[22:], f.ports[port])
-	binary.BigEndian.PutUint16(p[24:], uint16(8+len(data)))
-	p = append(p, data...)
+	binary.BigEndian.PutUint16(p[24:], uint16(8+len(f.zeros)+len(data)))
+	p = append(append(p, f.zeros...), data...)
 	if unix.Sendto(f.raw, p, 0, &unix.SockaddrInet4{Addr: to}) == nil {
 		f.sent++
 	}
@@ -241,13 +254,20 @@ func resident(pid int) (int, error) {
 // the collector leaves lying between two runs.
 const mostGrowth = 96
 
-func TestUnderAFloodTunnelsLiveAndNewPeersGetIn(t *testing.T) {
+func TestUnderAFloodTunnelsLiveAndNewPeersGetIn(t *testing.T) { liveUnder(t, bothPorts, "") }
+
+// From M5 on all of them speak on the port that the data plane owns.
+func TestUnderAFloodOfTheNATPortTunnelsLiveAndNewPeersGetIn(t *testing.T) {
+	liveUnder(t, natPort, ", encap: force")
+}
+
+func liveUnder(t *testing.T, ports [2]uint16, more string) {
 	w, dir := site.Begin(t)
-	s := newSiege(t, w, dir)
+	s := newSiege(t, w, dir, more)
 	a, b, c, d := s.star.Places[0], s.star.Places[1], s.star.Places[2], s.star.Places[3]
 	before, err := resident(b.Gateway.Daemon().Pid())
 	need(t, err)
-	stop := s.flood(t, false)
+	stop := s.flood(t, ports)
 	begin := time.Now()
 
 	time.Sleep(2 * time.Second)
@@ -306,12 +326,12 @@ func TestUnderAFloodTunnelsLiveAndNewPeersGetIn(t *testing.T) {
 // its gateway with the same under the same flood at closed ports, turn about.
 func BenchmarkThroughputUnderAFlood(b *testing.B) {
 	w, dir := site.Begin(b)
-	s := newSiege(b, w, dir)
+	s := newSiege(b, w, dir, "")
 	var rates [2][]float64
 	for b.Loop() {
 		for range 3 {
-			for i, closed := range []bool{false, true} {
-				stop := s.flood(b, closed)
+			for i, ports := range [][2]uint16{bothPorts, closedPorts} {
+				stop := s.flood(b, ports)
 				time.Sleep(time.Second)
 				rate, err := s.star.Flow(0, 1, false).Bulk(32 << 20)
 				stop()

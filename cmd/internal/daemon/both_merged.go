@@ -95,10 +95,12 @@ func (b *both) port() plane {
 	return b.kernel
 }
 
-// ReadIKE, WriteIKE, ProbeIKE and WriteKeepalive are those of the owner of the port.
+// ReadIKE, PushIKE, WriteIKE, ProbeIKE and WriteKeepalive are those of the owner of the port.
 func (b *both) ReadIKE() (data []byte, local, remote netip.AddrPort, err error) {
 	return b.port().ReadIKE()
 }
+
+func (b *both) PushIKE(to func(data []byte, local, remote netip.AddrPort)) { b.port().PushIKE(to) }
 
 func (b *both) WriteIKE(data []byte, local, remote netip.AddrPort) error {
 	return b.port().WriteIKE(data, local, remote)

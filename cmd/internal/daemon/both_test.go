@@ -53,15 +53,16 @@ func (h *fakeSide) WriteKeepalive(_, _ netip.AddrPort) error     { return h.do("
 func (h *fakeSide) ReadIKE() (b []byte, l, r netip.AddrPort, err error) {
 	return []byte(h.name), l, r, nil
 }
-func (h *fakeSide) Counters() map[string]uint64        { return h.counters }
-func (h *fakeSide) Warnings() []string                 { return []string{"both say this", h.name} }
-func (h *fakeSide) Trouble() error                     { return nil }
-func (h *fakeSide) Close() error                       { close(h.events); return h.do("close") }
-func (h *fakeSide) LearnPath(_, _ netip.Addr, mtu int) { _ = h.do("learn %d", mtu) }
-func (h *fakeSide) Outlives(esp.ChildID) bool          { return true }
-func (h *fakeSide) Leftovers() []xfrm.Leftover         { return []xfrm.Leftover{{SPI: 99}} }
-func (h *fakeSide) Foreign(list []esp.Child)           { h.foreign = list }
-func (h *fakeSide) Carry(s tunnel.Share) error         { return h.do("carry %v", slices.Sorted(maps.Keys(s))) }
+func (h *fakeSide) PushIKE(func(_ []byte, _, _ netip.AddrPort)) { _ = h.do("push") }
+func (h *fakeSide) Counters() map[string]uint64                 { return h.counters }
+func (h *fakeSide) Warnings() []string                          { return []string{"both say this", h.name} }
+func (h *fakeSide) Trouble() error                              { return nil }
+func (h *fakeSide) Close() error                                { close(h.events); return h.do("close") }
+func (h *fakeSide) LearnPath(_, _ netip.Addr, mtu int)          { _ = h.do("learn %d", mtu) }
+func (h *fakeSide) Outlives(esp.ChildID) bool                   { return true }
+func (h *fakeSide) Leftovers() []xfrm.Leftover                  { return []xfrm.Leftover{{SPI: 99}} }
+func (h *fakeSide) Foreign(list []esp.Child)                    { h.foreign = list }
+func (h *fakeSide) Carry(s tunnel.Share) error                  { return h.do("carry %v", slices.Sorted(maps.Keys(s))) }
 func (h *fakeSide) Beside(b xfrm.Beside) error {
 	return h.do("beside %v of %v", slices.Sorted(maps.Keys(b.Sends)), slices.Sorted(maps.Keys(b.Receives)))
 }

@@ -61,6 +61,9 @@ func (w natWire) ReadIKE(buf []byte) (int, netip.AddrPort, netip.AddrPort, error
 	return copy(buf, data), local, remote, nil
 }
 
+// PushIKE: the door is asked before anything waits.
+func (w natWire) PushIKE(to func(data []byte, local, remote netip.AddrPort)) { w.plane.PushIKE(to) }
+
 func (w natWire) WriteIKE(data []byte, local, remote netip.AddrPort) error {
 	return w.plane.WriteIKE(data, local, remote)
 }

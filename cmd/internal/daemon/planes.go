@@ -16,6 +16,7 @@ import (
 type plane interface {
 	server.Dataplane
 	ReadIKE() (data []byte, local, remote netip.AddrPort, err error)
+	PushIKE(to func(data []byte, local, remote netip.AddrPort))
 	WriteIKE(data []byte, local, remote netip.AddrPort) error
 	WriteKeepalive(local, remote netip.AddrPort) error
 	Counters() map[string]uint64
