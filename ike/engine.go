@@ -194,6 +194,9 @@ func (e *Engine) tick() {
 		for _, t := range e.tunnels {
 			t.begin()
 		}
+		for _, p := range e.peers {
+			p.look()
+		}
 		return
 	}
 	if ring := e.clock.due(e.now); ring != nil {

@@ -37,6 +37,8 @@ const (
 	PathChanged              // the largest packet that gets to a peer became another
 	DialectLearned           // how a peer with profile: auto speaks was learned; Learned says what
 	ICVFound                 // a child's first packet told the length of its ICV; Detail is the line that says so
+	StandingBy               // our address for a peer is not on this machine: another negotiates
+	TakingOver               // it came: the peer is called at once
 	eventKinds
 )
 

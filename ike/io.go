@@ -41,7 +41,8 @@ type Rekey struct {
 	Session bool
 }
 
-// Resolved answers a Resolve effect: the addresses to use for one attempt.
+// Resolved answers a Resolve effect: the addresses to use for one attempt. Err wraps
+// ErrAway where our own is not on this host.
 type Resolved struct {
 	Peer    string
 	Attempt uint64

@@ -40,6 +40,7 @@ type peer struct {
 	failures int
 	retry    alarm
 	alone    alarm     // tunnels stand without a session; holds up nothing else
+	home     home      // is our address here
 	checking bool      // the question is whether a living session has the right addresses
 	greeted  bool      // INITIAL-CONTACT was sent since we started
 	strayAt  time.Time // of the last main mode that a stray message started
@@ -83,23 +84,10 @@ func (p *peer) session() *session {
 	return nil
 }
 
-// readdressed asks anew for the addresses of every peer with a session, because
-// ours changed: a session with others is replaced. Behind a NAT of the peer its
-// address is what it is.
-func (e *Engine) readdressed() {
-	for _, p := range e.peers {
-		s := p.session()
-		if s == nil || s.nat.theirs {
-			continue
-		}
-		p.connect()
-		p.checking = p.asked != 0
-	}
-}
-
 // connect begins an attempt unless one is under way or waits for its time.
 func (p *peer) connect() {
-	if p.entry.Remote.Any || p.entry.Dialect.Initiate == policy.InitiateThem || p.e.ending || p.asked != 0 || p.dial != nil || p.retry.pending() {
+	if p.entry.Remote.Any || p.entry.Dialect.Initiate == policy.InitiateThem || p.e.ending || p.home.away ||
+		p.asked != 0 || p.dial != nil || p.retry.pending() {
 		return
 	}
 	p.e.lastAttempt++
@@ -113,6 +101,9 @@ func (e *Engine) resolved(in Resolved) {
 		return
 	}
 	p.asked = 0
+	if p.located(in) {
+		return
+	}
 	if s := p.session(); p.checking && s != nil {
 		p.checking = false
 		if in.Err != nil || in.Local == s.local.Addr() && slices.Contains(in.Remote, s.remote.Addr()) {
@@ -248,6 +239,9 @@ func (p *peer) wanted() {
 func (p *peer) proven(s *session) {
 	e := p.e
 	p.failures = 0
+	if p.home.away { // the peer found us here before we looked
+		p.takeOver()
+	}
 	e.clock.stop(&p.retry)
 	e.clock.stop(&p.alone)
 	p.live = slices.Insert(p.live, 0, s)

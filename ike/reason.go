@@ -57,6 +57,7 @@ const (
 	Dead        Reason = "dead-peer"
 	ShutDown    Reason = "shut-down"
 	Unresolved  Reason = "unresolved"
+	Standby     Reason = "standby" // our address is another machine's now
 
 	// FragmentsBlocked is a timeout of messages that are large where small ones
 	// get through.

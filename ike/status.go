@@ -40,7 +40,7 @@ type SessionStatus struct {
 // TunnelStatus is one tunnel of the policy.
 type TunnelStatus struct {
 	Name, Peer  string
-	State       string // down, connecting, up, stopped
+	State       string // down, connecting, up, stopped, standby (our address is not here)
 	LastFailure Reason
 	LastDetail  string
 	NextTry     time.Time

@@ -140,6 +140,7 @@ func (e *Engine) endAll() {
 	for _, p := range e.peers {
 		e.clock.stop(&p.retry)
 		e.clock.stop(&p.alone)
+		e.clock.stop(&p.home.again)
 		p.asked = 0
 		if p.dial != nil {
 			p.dial.close()
@@ -222,6 +223,7 @@ func (e *Engine) reload(cfg Config) {
 		}
 		e.clock.stop(&p.retry)
 		e.clock.stop(&p.alone)
+		e.clock.stop(&p.home.again)
 		p.asked = 0
 		if p.dial != nil {
 			p.dial.close()
@@ -234,6 +236,11 @@ func (e *Engine) reload(cfg Config) {
 	for _, t := range e.tunnels {
 		if !slices.Contains(tunnels, t) && e.started {
 			t.begin()
+		}
+	}
+	for _, p := range e.peers {
+		if !slices.Contains(peers, p) && e.started {
+			p.look()
 		}
 	}
 }
@@ -309,6 +316,8 @@ func (t *tunnel) status() TunnelStatus {
 	switch {
 	case t.stopped:
 		st.State = "stopped"
+	case t.peer.home.away:
+		st.State = "standby"
 	case t.current != nil:
 		st.State = "up"
 	case t.quick != nil || t.queued || t.peer.dial != nil || t.peer.asked != 0:

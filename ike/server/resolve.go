@@ -48,6 +48,9 @@ func find(p *policy.Policy, peer string) *policy.Peer {
 // Addresses that nothing of ours reaches are left out: a host without IPv6 does
 // not spend its tries on the IPv6 addresses of a name.
 func locate(ctx context.Context, r Resolver, peer *policy.Peer) (netip.Addr, []netip.Addr, error) {
+	if err := home(ctx, r, peer); err != nil {
+		return netip.Addr{}, nil, err
+	}
 	remotes, err := remotes(ctx, r, peer)
 	if err != nil {
 		return netip.Addr{}, nil, err
@@ -68,6 +71,20 @@ func locate(ctx context.Context, r Resolver, peer *policy.Peer) (netip.Addr, []n
 		return local, reachable, nil
 	}
 	return netip.Addr{}, nil, fmt.Errorf("peer %q: %w", peer.Name, errors.Join(faults...))
+}
+
+// home is an error that wraps ike.ErrAway when the peer entry names an address of
+// ours that this host does not have: towards an address of its own a host sends
+// from that address, towards no other.
+func home(ctx context.Context, r Resolver, peer *policy.Peer) error {
+	if peer == nil || !peer.Local.Addr.IsValid() || peer.Local.Addr.IsLoopback() {
+		return nil
+	}
+	own := peer.Local.Addr.Unmap()
+	if from, err := r.Source(ctx, own); err != nil || from != own {
+		return fmt.Errorf("%w: %v", ike.ErrAway, own)
+	}
+	return nil
 }
 
 func remotes(ctx context.Context, r Resolver, peer *policy.Peer) ([]netip.Addr, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,6 +44,9 @@ func (a atlas) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
 }
 
 func (a atlas) Source(_ context.Context, remote netip.Addr) (netip.Addr, error) {
+	if slices.Contains(a.local, remote) {
+		return remote, nil
+	}
 	for _, l := range a.local {
 		if l.Is4() == remote.Is4() {
 			return l, nil
@@ -62,7 +66,9 @@ func TestAPeerIsLocatedByAddressNameAndOurOwnAddress(t *testing.T) {
 	both := map[string][]netip.Addr{"gw.example": addrs("2001:db8::7", "198.51.100.7", "198.51.100.8"), "void.example": {}}
 	v4 := atlas{names: both, local: addrs("192.0.2.1")}
 	dual := atlas{names: both, local: addrs("192.0.2.1", "2001:db8::1")}
+	master := atlas{names: both, local: addrs("192.0.2.1", "2001:db8::1", "192.0.2.3")}
 	fqdn := policy.Remote{FQDN: "gw.example"}
+	shared := policy.Local{Addr: netip.MustParseAddr("192.0.2.3")}
 	for name, c := range map[string]struct {
 		peer  policy.Peer
 		from  atlas
@@ -74,13 +80,15 @@ func TestAPeerIsLocatedByAddressNameAndOurOwnAddress(t *testing.T) {
 		"no route":           {peer: policy.Peer{Remote: policy.Remote{Addr: netip.MustParseAddr("2001:db8::7")}}, from: v4, fault: "no route"},
 		"name, both":         {peer: policy.Peer{Remote: fqdn}, from: dual, want: "2001:db8::1 [2001:db8::7]"},
 		"name, no IPv6":      {peer: policy.Peer{Remote: fqdn}, from: v4, want: "192.0.2.1 [198.51.100.7 198.51.100.8]"},
-		"name, own address":  {peer: policy.Peer{Remote: fqdn, Local: policy.Local{Addr: netip.MustParseAddr("192.0.2.3")}}, from: dual, want: "192.0.2.3 [198.51.100.7 198.51.100.8]"},
+		"name, own address":  {peer: policy.Peer{Remote: fqdn, Local: shared}, from: master, want: "192.0.2.3 [198.51.100.7 198.51.100.8]"},
+		"standby":            {peer: policy.Peer{Remote: fqdn, Local: shared}, from: dual, fault: ike.ErrAway.Error()},
+		"standby, any":       {peer: policy.Peer{Remote: policy.Remote{Any: true}, Local: shared}, from: dual, fault: ike.ErrAway.Error()},
 		"interface":          {peer: policy.Peer{Remote: fqdn, Local: policy.Local{Interface: "wan0"}}, from: v4, want: "2001:db8::1 [2001:db8::7]"},
 		"missing interface":  {peer: policy.Peer{Remote: fqdn, Local: policy.Local{Interface: "wan9"}}, from: v4, fault: "wan9"},
 		"name without hosts": {peer: policy.Peer{Remote: policy.Remote{FQDN: "void.example"}}, from: v4, fault: "no address"},
 		"unknown name":       {peer: policy.Peer{Remote: policy.Remote{FQDN: "x.example"}}, from: v4, fault: "no such host"},
 		"any":                {peer: policy.Peer{Remote: policy.Remote{Any: true}}, from: v4, fault: "must call us"},
-		"other family":       {peer: policy.Peer{Remote: policy.Remote{Addr: there.Addr()}, Local: policy.Local{Addr: netip.MustParseAddr("2001:db8::1")}}, from: v4, fault: "family"},
+		"other family":       {peer: policy.Peer{Remote: policy.Remote{Addr: there.Addr()}, Local: policy.Local{Addr: netip.MustParseAddr("2001:db8::1")}}, from: dual, fault: "family"},
 	} {
 		local, remote, err := locate(t.Context(), c.from, &c.peer)
 		if c.fault != "" {

@@ -193,13 +193,15 @@ func (g *Gateway) resolve(f ike.Resolve) {
 	for _, p := range g.Policy.Peers {
 		switch {
 		case p.Name != f.Peer:
+		case p.Local.Addr.IsValid() && p.Local.Addr != g.Addr:
+			answer.Err = fmt.Errorf("%w: %v", ike.ErrAway, p.Local.Addr)
 		case p.Remote.Addr.IsValid():
 			answer.Remote = []netip.Addr{p.Remote.Addr}
 		default:
 			answer.Remote = g.lab.Names[p.Remote.FQDN]
 		}
 	}
-	if len(answer.Remote) == 0 {
+	if answer.Err == nil && len(answer.Remote) == 0 {
 		answer.Err = errors.New("no such name")
 	}
 	g.later(0, func() { g.Feed(answer) })

@@ -130,7 +130,8 @@ var kinds = [...]string{ike.IKEStarted: "ike-started", ike.IKEUp: "ike-up", ike.
 	ike.Refused: "refused", ike.NotifyIn: "notify-in", ike.NotifyOut: "notify-out", ike.Repeated: "repeated",
 	ike.Deviation: "deviation", ike.Limited: "limited", ike.PlaneFailed: "plane-failed",
 	ike.PeerDead: "peer-dead", ike.NATFound: "nat-found", ike.Retrying: "retrying", ike.KeyOpFailed: "key-failed", ike.PathChanged: "path-changed",
-	ike.DialectLearned: "dialect-learned"}
+	ike.DialectLearned: "dialect-learned",
+	ike.StandingBy:     "standing-by", ike.TakingOver: "taking-over"}
 
 // KindName is the word of a transcript for a kind of event.
 func KindName(k ike.EventKind) string {

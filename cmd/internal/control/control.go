@@ -93,7 +93,7 @@ type Session struct {
 type Tunnel struct {
 	Name        string     `json:"name"`
 	Peer        string     `json:"peer"`
-	State       string     `json:"state"` // down, connecting, up, stopped
+	State       string     `json:"state"` // down, connecting, up, stopped, standby
 	Local       string     `json:"local"`
 	Remote      string     `json:"remote"`
 	Plane       string     `json:"plane"` // that it sends by, or would: userspace, kernel

@@ -300,7 +300,7 @@ func (w page) tunnels(r reading, now time.Time) {
 			"kind", "session", "peer", t.Peer, "tunnel", t.Name)
 	}
 	for _, t := range r.engine.Tunnels {
-		for _, name := range []string{"down", "connecting", "up", "stopped"} {
+		for _, name := range []string{"down", "connecting", "up", "stopped", "standby"} {
 			w.gauge("ipsec_child_sa_state", "1 for the state of a tunnel.", truth(t.State == name),
 				append(nonGM(profile[t.Peer]), "peer", t.Peer, "tunnel", t.Name, "state", name)...)
 		}

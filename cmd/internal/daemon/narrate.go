@@ -81,6 +81,10 @@ func eventName(k ike.EventKind) string {
 		return "icv-found"
 	case ike.PathChanged:
 		return "path-mtu"
+	case ike.StandingBy:
+		return "standing-by"
+	case ike.TakingOver:
+		return "taking-over"
 	}
 	return "unknown"
 }
