@@ -39,6 +39,8 @@ type Status struct {
 	Now          time.Time     `json:"now"`
 	Started      time.Time     `json:"started"`
 	Clock        string        `json:"clock,omitempty"` // why the wall clock is implausible
+	SelfTests    SelfTests     `json:"self_tests"`
+	Trouble      string        `json:"trouble,omitempty"` // why the host is not as the policy wants it
 	Warnings     []string      `json:"warnings,omitempty"`
 	HalfOpen     int           `json:"half_open"`
 	Certificates []Certificate `json:"certificates"`
@@ -48,6 +50,12 @@ type Status struct {
 	Refusals     []Refusal     `json:"refusals,omitempty"` // the last one of each peer
 	Learned      []Learned     `json:"learned,omitempty"`  // of peers with profile: auto
 	Counters     Counters      `json:"counters"`
+}
+
+// SelfTests are those of the start, with known answers, by name.
+type SelfTests struct {
+	Passed int      `json:"passed"`
+	Failed []string `json:"failed,omitempty"`
 }
 
 // Learned is how a peer with profile: auto speaks, as proven sessions showed.
@@ -96,7 +104,9 @@ type Tunnel struct {
 	State       string     `json:"state"` // down, connecting, up, stopped, standby
 	Local       string     `json:"local"`
 	Remote      string     `json:"remote"`
-	Plane       string     `json:"plane"` // that it sends by, or would: userspace, kernel
+	Start       string     `json:"start"`           // start, trap, respond
+	Group       string     `json:"group,omitempty"` // whose path it is
+	Plane       string     `json:"plane"`           // that it sends by, or would: userspace, kernel
 	LastFailure string     `json:"last_failure,omitempty"`
 	LastDetail  string     `json:"last_detail,omitempty"`
 	NextTry     *time.Time `json:"next_try,omitempty"`

@@ -114,7 +114,8 @@ func (g *gateway) Status(ctx context.Context) (control.Status, error) {
 	s.Refusals = g.refusals.list(g.plan.Load().Policy)
 	s.Warnings = append(append(s.Warnings, g.plan.Load().NonGM()...), g.plane.Warnings()...)
 	if err := g.plane.Trouble(); err != nil {
-		s.Warnings = append(s.Warnings, err.Error())
+		s.Trouble = err.Error()
+		s.Warnings = append(s.Warnings, s.Trouble)
 	}
 	return s, nil
 }

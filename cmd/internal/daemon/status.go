@@ -19,6 +19,13 @@ func describe(r reading, version string, now time.Time) control.Status {
 		Certificates: []control.Certificate{own("sign", r.own.Sign), own("enc", r.own.Enc)},
 		Counters:     control.Counters{Datagrams: r.server, Packets: r.plane},
 	}
+	for _, t := range r.selftest {
+		if t.Err != nil {
+			s.SelfTests.Failed = append(s.SelfTests.Failed, t.Name)
+			continue
+		}
+		s.SelfTests.Passed++
+	}
 	for _, p := range r.policy.Peers {
 		s.Peers = append(s.Peers, p.Name)
 	}
@@ -28,12 +35,21 @@ func describe(r reading, version string, now time.Time) control.Status {
 	for _, x := range r.engine.Sessions {
 		s.Sessions = append(s.Sessions, session(x))
 	}
-	selectors := map[string]policy.Selector{}
-	for _, t := range r.policy.Tunnels {
-		selectors[t.Name] = t.Selector
+	entries := map[string]*policy.Tunnel{}
+	for i := range r.policy.Tunnels {
+		entries[r.policy.Tunnels[i].Name] = &r.policy.Tunnels[i]
 	}
 	for _, t := range r.engine.Tunnels {
-		s.Tunnels = append(s.Tunnels, tunnelOf(t, selectors[t.Name], r))
+		entry := entries[t.Name]
+		if entry == nil {
+			entry = &policy.Tunnel{} // of a policy that is being replaced
+		}
+		x := tunnelOf(t, entry.Selector, r)
+		x.Start = entry.Start.String()
+		if g, ok := r.policy.GroupOf(t.Name); ok {
+			x.Group = r.policy.Groups[g].Name
+		}
+		s.Tunnels = append(s.Tunnels, x)
 	}
 	return s
 }

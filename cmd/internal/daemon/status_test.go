@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"errors"
 	"net/netip"
 	"reflect"
 	"testing"
 	"time"
 
 	"yumen/cmd/internal/control"
+	"yumen/cmd/internal/selftest"
 	"yumen/esp"
 	"yumen/ike"
 	"yumen/ike/wire"
@@ -26,9 +28,11 @@ func TestAStatusTellsWhatEngineAndDataPlaneKnow(t *testing.T) {
 		Path: esp.Path{Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("192.0.2.2:4500"), Encap: true},
 		In:   esp.Half{SPI: 0x100, Keymat: key}, Out: esp.Half{SPI: 0xabcdef01, Keymat: key}}
 	r := reading{lives: lodging(userspace),
-		policy: &policy.Policy{Site: "hq", Peers: []policy.Peer{{Name: "b"}}, Tunnels: []policy.Tunnel{{Name: "net", Peer: "b", Selector: sel}}},
-		own:    trust.Pair{Sign: trust.Certificate{Name: "CN=a", Serial: "1f", NotAfter: now}, Enc: trust.Certificate{Name: "CN=a", Serial: "20", NotAfter: now}},
-		clock:  "wrong", started: ago(60),
+		policy: &policy.Policy{Site: "hq", Peers: []policy.Peer{{Name: "b"}}, Tunnels: []policy.Tunnel{{Name: "net", Peer: "b", Selector: sel, Start: policy.StartTrap}},
+			Groups: []policy.Group{{Name: "dr", Members: []policy.Member{{Tunnel: "net"}}}}},
+		selftest: []selftest.Result{{Name: "sm3"}, {Name: "sm4", Err: errors.New("wrong")}},
+		own:      trust.Pair{Sign: trust.Certificate{Name: "CN=a", Serial: "1f", NotAfter: now}, Enc: trust.Certificate{Name: "CN=a", Serial: "20", NotAfter: now}},
+		clock:    "wrong", started: ago(60),
 		engine: ike.Status{HalfOpen: 2,
 			Sessions: []ike.SessionStatus{{Peer: "b", Role: ike.Responder, State: "established", Version: wire.Version11, CookieI: wire.Cookie{1}, CookieR: wire.Cookie{2},
 				Local: child.Path.Local, Remote: child.Path.Remote, LocalName: "CN=a", RemoteName: "CN=b", Created: ago(9), Established: ago(8),
@@ -42,12 +46,13 @@ func TestAStatusTellsWhatEngineAndDataPlaneKnow(t *testing.T) {
 	}
 	want := control.Status{
 		Version: "1", Site: "hq", Plane: "userspace", Now: now, Started: ago(60), Clock: "wrong", HalfOpen: 2, Peers: []string{"b"},
+		SelfTests:    control.SelfTests{Passed: 1, Failed: []string{"sm4"}},
 		Certificates: []control.Certificate{{Role: "sign", Subject: "CN=a", Serial: "1f", NotAfter: now}, {Role: "enc", Subject: "CN=a", Serial: "20", NotAfter: now}},
 		Sessions: []control.Session{{Peer: "b", State: "established", Version: "1.1", CookieI: "0100000000000000", CookieR: "0200000000000000",
 			Local: "192.0.2.1:4500", Remote: "192.0.2.2:4500", LocalName: "CN=a", RemoteName: "CN=b", Created: ago(9), Established: later(-8),
 			Expires: later(5), NAT: "local", Deviations: []string{"x"}, Explicit: "profile: h3c"}},
 		Learned: []control.Learned{{Peer: "b", Fingerprint: "f", Dialect: "{d}"}},
-		Tunnels: []control.Tunnel{{Name: "net", Peer: "b", State: "up", Plane: "userspace", Local: "10.1.0.0/16[tcp]", Remote: "10.2.0.0/16[tcp/443]",
+		Tunnels: []control.Tunnel{{Name: "net", Peer: "b", State: "up", Start: "trap", Group: "dr", Plane: "userspace", Local: "10.1.0.0/16[tcp]", Remote: "10.2.0.0/16[tcp/443]",
 			LastFailure: "no-suite", LastDetail: "why",
 			Children: []control.Child{{ID: 7, InUse: true, Plane: "userspace", Suite: "ESP:SM4_CBC/HMAC_SM3_128", ESN: true, Encap: true,
 				Local: "10.1.0.0/16[tcp]", Remote: "10.2.0.0/16[tcp/443]", Outside: "192.0.2.1:4500 > 192.0.2.2:4500", MTU: 1390,
