@@ -266,7 +266,7 @@ func TestMemoryOfADaemonHoldsNoKeyOfSAsThatEnded(t *testing.T) {
 	need(t, err, r.sites.configure(dir, s.plan()))
 	stop := listen(t, r.sites.wire, outer(endA, 0, false))
 	need(t, r.begin(), r.waitUp(20*time.Second))
-	r.traffic.send(s.classes[0].tunnels, rate)
+	r.traffic.Send(s.classes[0].tunnels, rate)
 	flows(t, r, 5*time.Second)
 	gates := r.sites.gate
 	keys := derive(t, stop(), encryptionKey(t, gates[endA]), encryptionKey(t, gates[endB]))
@@ -275,7 +275,7 @@ func TestMemoryOfADaemonHoldsNoKeyOfSAsThatEnded(t *testing.T) {
 	} else {
 		t.Logf("while in use: %v", in)
 	}
-	r.traffic.halt()
+	r.traffic.Halt()
 	for n := range 2 {
 		need(t, r.desks[endA].order("/v1/down", fmt.Sprintf("t%d", n)))
 	}

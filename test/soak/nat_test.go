@@ -50,7 +50,7 @@ func newNAT(t *testing.T, both bool) *behindNAT {
 		need(t, g.Configure(text))
 	}
 	need(t, r.begin(), r.waitUp(20*time.Second))
-	r.traffic.send(s.classes[0].tunnels, rate)
+	r.traffic.Send(s.classes[0].tunnels, rate)
 	flows(t, r, 5*time.Second)
 	return n
 }
@@ -113,7 +113,7 @@ func TestTunnelsBehindNATLiveThroughRekeyAndANewAddress(t *testing.T) {
 					t.Errorf("gateway %s: %+v, expected nat %s and ESP in UDP", side(end), st.Sessions, c.nat[end])
 				}
 			}
-			for i := range n.traffic.flows { // once by each end
+			for i := range n.traffic.Flows { // once by each end
 				need(t, n.desks[i%2].rekey(fmt.Sprintf("t%d", i)))
 			}
 			flows(t, n.run, 2*time.Second)
@@ -135,7 +135,7 @@ func TestTunnelsBehindNATLiveThroughRekeyAndANewAddress(t *testing.T) {
 					return nil
 				})
 			}
-			for i := range n.traffic.flows { // and again over the new mapping
+			for i := range n.traffic.Flows { // and again over the new mapping
 				need(t, n.desks[1-i%2].rekey(fmt.Sprintf("t%d", i)))
 			}
 			flows(t, n.run, 2*time.Second)

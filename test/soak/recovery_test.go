@@ -28,7 +28,7 @@ func newPair(t *testing.T, peers string) *run {
 	s.ordered(byOne, 4, time.Hour)
 	r, err := s.start(w, yumen, dir, 1)
 	need(t, err, r.waitUp(20*time.Second))
-	r.traffic.send(s.classes[0].tunnels, rate)
+	r.traffic.Send(s.classes[0].tunnels, rate)
 	flows(t, r, 5*time.Second)
 	return r
 }
@@ -38,13 +38,13 @@ func newPair(t *testing.T, peers string) *run {
 func flows(t *testing.T, r *run, limit time.Duration) time.Duration {
 	t.Helper()
 	var marks [][2]uint32
-	for _, f := range r.traffic.flows {
-		marks = append(marks, [2]uint32{f[0].sent.Load(), f[1].sent.Load()})
+	for _, f := range r.traffic.Flows {
+		marks = append(marks, [2]uint32{f[0].Sent.Load(), f[1].Sent.Load()})
 	}
 	return eventually(t, "traffic on every tunnel both ways", limit, func() error {
-		for n, f := range r.traffic.flows {
+		for n, f := range r.traffic.Flows {
 			for end := range f {
-				if !f[end].arrivedFrom(marks[n][end]) {
+				if !f[end].ArrivedFrom(marks[n][end]) {
 					return fmt.Errorf("nothing of tunnel %d from %s", n, side(end))
 				}
 			}
@@ -59,15 +59,15 @@ func good(t *testing.T, r *run) {
 	if err := r.settled(); err != nil {
 		t.Error(err)
 	}
-	r.traffic.halt()
+	r.traffic.Halt()
 	time.Sleep(300 * time.Millisecond)
 	if n := r.sites.fwd.Clear(); n > 0 {
 		t.Errorf("%d frames in clear on the outside wire", n)
 	}
-	for _, pair := range r.traffic.flows {
+	for _, pair := range r.traffic.Flows {
 		for _, f := range pair {
-			if _, twice := f.counts(); twice > 0 {
-				t.Errorf("tunnel %d from %s: %d packets came twice", f.tunnel, side(f.from), twice)
+			if _, twice := f.Counts(); twice > 0 {
+				t.Errorf("tunnel %d from %s: %d packets came twice", f.Pair, side(f.From), twice)
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func TestDeletesThatAreLostLeaveNothingBehind(t *testing.T) {
 		r := newPair(t, "")
 		r.settle = 35 * time.Second // the other end waits for 30 s
 		r.sites.fwd.Set(forwarder.Weather{Decide: informational})
-		for n := range r.traffic.flows {
+		for n := range r.traffic.Flows {
 			need(t, r.desks[n%2].rekey(fmt.Sprintf("t%d", n)))
 		}
 		time.Sleep(5 * time.Second) // the old children go, and their deletes are lost
@@ -168,10 +168,10 @@ func TestDeletesThatAreLostLeaveNothingBehind(t *testing.T) {
 // nothingLost holds on a wire that dropped no ESP.
 func nothingLost(t *testing.T, r *run) {
 	t.Helper()
-	for _, pair := range r.traffic.flows {
+	for _, pair := range r.traffic.Flows {
 		for _, f := range pair {
-			if got, _ := f.counts(); got != uint64(f.sent.Load()) {
-				t.Errorf("tunnel %d from %s: sent %d, received %d", f.tunnel, side(f.from), f.sent.Load(), got)
+			if got, _ := f.Counts(); got != uint64(f.Sent.Load()) {
+				t.Errorf("tunnel %d from %s: sent %d, received %d", f.Pair, side(f.From), f.Sent.Load(), got)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"yumen/test/numbered"
 	"yumen/test/site"
 	"yumen/test/soak/forwarder"
 )
@@ -16,7 +17,7 @@ import (
 type run struct {
 	*scenario
 	sites    *sites
-	traffic  *traffic
+	traffic  *numbered.Traffic
 	desks    [2]*desk
 	journals [2]*journal
 	before   [2]counters
@@ -56,7 +57,7 @@ func (s *scenario) build(w *site.World, yumen, dir string, seed uint64) (*run, e
 		return nil, err
 	}
 	r := &run{scenario: s, sites: net, dir: dir, seed: seed, tell: func(string, ...any) {}}
-	r.traffic, err = newTraffic(net, s.count())
+	r.traffic, err = net.numbered(s.count())
 	return r, err
 }
 
@@ -83,11 +84,11 @@ func (r *run) begin() error {
 // needles are the marker of the payload and, of the first tunnels, the inner
 // addresses as they stand side by side in an IP header.
 func (r *run) needles() [][]byte {
-	out := [][]byte{r.traffic.marker[:]}
+	out := [][]byte{r.traffic.Marker[:]}
 	for n := range min(2, r.count()) {
-		for _, x := range site.Needles(site.Flow{FromAddr: inner(endA, n), ToAddr: inner(endB, n), Marker: r.traffic.marker},
-			site.Flow{FromAddr: inner(endB, n), ToAddr: inner(endA, n), Marker: r.traffic.marker}) {
-			if len(x.Bytes) < len(r.traffic.marker) || string(x.Bytes) != string(r.traffic.marker[:]) {
+		for _, x := range site.Needles(site.Flow{FromAddr: inner(endA, n), ToAddr: inner(endB, n), Marker: r.traffic.Marker},
+			site.Flow{FromAddr: inner(endB, n), ToAddr: inner(endA, n), Marker: r.traffic.Marker}) {
+			if len(x.Bytes) < len(r.traffic.Marker) || string(x.Bytes) != string(r.traffic.Marker[:]) {
 				out = append(out, x.Bytes)
 			}
 		}
@@ -126,7 +127,7 @@ func (r *run) play() (err error) {
 	stop := make(chan struct{})
 	orders := make(chan error, len(r.classes))
 	for i := range r.classes {
-		r.traffic.send(r.classes[i].tunnels, r.classes[i].rate)
+		r.traffic.Send(r.classes[i].tunnels, r.classes[i].rate)
 		go func() { orders <- r.order(&r.classes[i], stop) }()
 	}
 	err = r.wait()
@@ -140,7 +141,7 @@ func (r *run) play() (err error) {
 			r.tell("each tunnel has one child at each end")
 		}
 	}
-	r.traffic.halt()
+	r.traffic.Halt()
 	time.Sleep(2*longest + 500*time.Millisecond) // what is under way
 	r.sites.fwd.Set(forwarder.Weather{})
 	n, fault := r.sites.fwd.Overflow()

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"time"
+
+	"yumen/test/numbered"
 )
 
 // How the children of a class of tunnels are renewed.
@@ -53,7 +55,7 @@ func (s *scenario) softTunnels(n int, generation time.Duration) {
 	packets := func(i int) int { return inBetween + 2*(i%12) } // so that not all fall due at once
 	s.add(class{how: byLimit, rate: rate, keys: func(i int) string { return fmt.Sprintf(", packets: %d", packets(i)) }}, n)
 	s.add(class{how: byLimit, rate: rate, keys: func(i int) string {
-		return fmt.Sprintf(", bytes: %d", packets(i)*(packetSize+48)) // 48: headers of IPv6 and UDP
+		return fmt.Sprintf(", bytes: %d", packets(i)*(numbered.Size+48)) // 48: headers of IPv6 and UDP
 	}}, n)
 	// The soft limit of time is at 76 to 90 parts of a hundred.
 	life := max(time.Second, (generation * 100 / 90).Round(time.Second))

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"yumen/test/numbered"
 	"yumen/test/site"
 	"yumen/test/soak/forwarder"
 )
@@ -99,6 +100,15 @@ func newSites(w *site.World, yumen, dir string) (*sites, error) {
 		}
 	}
 	return s, nil
+}
+
+// numbered is traffic through n tunnels.
+func (s *sites) numbered(n int) (*numbered.Traffic, error) {
+	pairs := make([]numbered.Pair, n)
+	for i := range pairs {
+		pairs[i] = numbered.Pair{inner(endA, i), inner(endB, i)}
+	}
+	return numbered.New(s.world, s.host, pairs)
 }
 
 // insideOf are the addresses of a gateway that its host routes by.

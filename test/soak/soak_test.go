@@ -44,12 +44,12 @@ func TestSoakSeesWhatIsLost(t *testing.T) {
 	if t0.lost != 0 || t0.extra != 0 {
 		t.Fatalf("before any traffic: %+v", t0)
 	}
-	r.traffic.flows[0][endA].sent.Add(3) // as if three had been sent and were nowhere
-	r.traffic.flows[1][endB].take(7, time.Now())
-	r.traffic.flows[1][endB].take(7, time.Now())
-	r.traffic.flows[1][endB].sent.Add(1)
+	r.traffic.Flows[0][endA].Sent.Add(3) // as if three had been sent and were nowhere
+	r.traffic.Flows[1][endB].Take(7, time.Now())
+	r.traffic.Flows[1][endB].Take(7, time.Now())
+	r.traffic.Flows[1][endB].Sent.Add(1)
 	// A datagram around the tunnels, on the wire itself.
-	need(t, r.sites.gate[endA].Do(func() error { return shout(r.traffic.marker[:], outer(endB, 0, false)) }))
+	need(t, r.sites.gate[endA].Do(func() error { return shout(r.traffic.Marker[:], outer(endB, 0, false)) }))
 	eventually(t, "the marker is seen on the wire", 5*time.Second, func() error {
 		if r.sites.fwd.Clear() == 0 {
 			return errNothing

@@ -38,7 +38,7 @@ func (t *tally) enough(want int) bool {
 // tally counts. A rekey is a child that came after another and carried the least
 // number of packets each way, seen on the wire.
 func (r *run) tally() (*tally, error) {
-	t := &tally{clear: r.sites.fwd.Clear(), strange: r.traffic.strange.Load()}
+	t := &tally{clear: r.sites.fwd.Clear(), strange: r.traffic.Strange.Load()}
 	for _, j := range r.journals {
 		if err := j.read(); err != nil {
 			return nil, err
@@ -52,15 +52,15 @@ func (r *run) tally() (*tally, error) {
 	}
 	wire := r.sites.fwd.SPIs()
 	drops := t.generations(r.journals, class, wire)
-	for n, flows := range r.traffic.flows {
+	for n, flows := range r.traffic.Flows {
 		for end, f := range flows {
-			received, twice := f.counts()
-			if t.flow(uint64(f.sent.Load()), received, drops[fmt.Sprintf("t%d %d", n, end)]) {
+			received, twice := f.Counts()
+			if t.flow(uint64(f.Sent.Load()), received, drops[fmt.Sprintf("t%d %d", n, end)]) {
 				t.perTunnel = append(t.perTunnel, fmt.Sprintf("t%d from %s: sent %d, received %d, dropped by the forwarder %d; missing %s",
-					n, side(end), f.sent.Load(), received, drops[fmt.Sprintf("t%d %d", n, end)], f.missing()))
+					n, side(end), f.Sent.Load(), received, drops[fmt.Sprintf("t%d %d", n, end)], f.Missing()))
 			}
 			t.twice += twice
-			t.refused += f.refused.Load()
+			t.refused += f.Refused.Load()
 		}
 	}
 	return t, nil

@@ -1,0 +1,129 @@
+package numbered
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Flow is the traffic of one pair in one direction.
+type Flow struct {
+	Pair, From int
+	Sent       atomic.Uint32 // numbers 0 to Sent-1
+	Refused    atomic.Uint64 // by the host's own stack
+
+	mu       sync.Mutex // guards what follows
+	seen     []uint64   // bitmap by number
+	received uint64     // different numbers
+	twice    uint64     // numbers that came again
+	late     uint64     // numbers that came after a higher one
+	highest  uint32
+	since    time.Time     // of the watch; zero: nobody watches
+	last     time.Time     // arrival
+	gap      time.Duration // longest time between two arrivals since the watch began
+	gapEnd   time.Time
+}
+
+// Take notes the arrival of a number.
+func (f *Flow) Take(n uint32, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.since.IsZero() {
+		if d := now.Sub(f.last); d > f.gap {
+			f.gap, f.gapEnd = d, now
+		}
+	}
+	f.last = now
+	word, bit := int(n/64), uint64(1)<<(n%64)
+	for word >= len(f.seen) {
+		f.seen = append(f.seen, make([]uint64, max(16, len(f.seen)))...)
+	}
+	if f.seen[word]&bit != 0 {
+		f.twice++
+		return
+	}
+	if n < f.highest {
+		f.late++
+	}
+	f.highest = max(f.highest, n)
+	f.seen[word] |= bit
+	f.received++
+}
+
+// Counts is how many different numbers arrived, and how many came again.
+func (f *Flow) Counts() (received, twice uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.received, f.twice
+}
+
+// Overtaken counts numbers that came after a higher one.
+func (f *Flow) Overtaken() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.late
+}
+
+// Watch begins to measure the longest time without an arrival.
+func (f *Flow) Watch(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.since, f.last, f.gap, f.gapEnd = now, now, 0, time.Time{}
+}
+
+// Gap is the longest time without an arrival since Watch, the one that still lasts
+// at now included, and when it ended.
+func (f *Flow) Gap(now time.Time) (gap time.Duration, end time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.since.IsZero() {
+		return 0, time.Time{}
+	}
+	if d := now.Sub(f.last); d > f.gap {
+		return d, now
+	}
+	return f.gap, f.gapEnd
+}
+
+// Lost counts the numbers from first to end-1 that did not arrive.
+func (f *Flow) Lost(first, end uint32) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := first; i < end; i++ {
+		if !f.has(i) {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *Flow) has(n uint32) bool {
+	return int(n/64) < len(f.seen) && f.seen[n/64]&(1<<(n%64)) != 0
+}
+
+// Missing names the numbers that did not arrive: the first runs of them.
+func (f *Flow) Missing() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var runs []string
+	begin := -1
+	for i := 0; i <= int(f.Sent.Load()) && len(runs) < 5; i++ {
+		gone := i < int(f.Sent.Load()) && !f.has(uint32(i))
+		switch {
+		case gone && begin < 0:
+			begin = i
+		case !gone && begin >= 0:
+			runs, begin = append(runs, fmt.Sprintf("%d-%d", begin, i-1)), -1
+		}
+	}
+	return strings.Join(runs, " ")
+}
+
+// ArrivedFrom reports whether any packet numbered n or higher arrived.
+func (f *Flow) ArrivedFrom(n uint32) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.received > 0 && f.highest >= n
+}
