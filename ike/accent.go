@@ -68,7 +68,7 @@ func (x fieldsMessage) accentOf(f gm.Fields, noByte bool, d policy.Dialect) poli
 		d.EncFirst = x.p.certs.order[0] == wire.CertEnc
 	}
 	// Where both certificates carry one name the ID does not say whose it is.
-	if id, err := wire.ParseID(f.ID); err == nil && id.Type == wire.IDDN && !trust.EqualNames(x.pair.Sign.Subject, x.pair.Enc.Subject) {
+	if id, err := wire.ParseID(f.ID); err == nil && id.Type == wire.IDDN && !x.pair.OneSubject() {
 		d.IDCertEnc = trust.EqualNames(id.Data, x.pair.Enc.Subject)
 	}
 	return d

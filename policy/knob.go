@@ -172,6 +172,9 @@ func (d Dialect) Words() []Knob {
 
 // Against lists the knobs in which d differs from base, with the values of d.
 func (d Dialect) Against(base Dialect) []Knob {
+	if d == base {
+		return nil // as nearly always, and it is asked at each negotiation
+	}
 	var out []Knob
 	for _, k := range knobs() {
 		if w := k.word(d); w != k.word(base) {

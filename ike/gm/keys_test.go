@@ -2,9 +2,12 @@ package gm
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"encoding/binary"
 	"fmt"
 	"testing"
+
+	"github.com/emmansun/gmsm/sm3"
 )
 
 func TestWipedKeysAreGoneFromEveryCopy(t *testing.T) {
@@ -157,5 +160,16 @@ func TestCBCLeavesItsInputsAlone(t *testing.T) {
 	}
 	if !bytes.Equal(iv, bytes.Repeat([]byte{2}, 16)) || !bytes.Equal(plain, bytes.Repeat([]byte{3}, 64)) {
 		t.Error("an input was changed")
+	}
+}
+
+func TestPRFIsHMAC(t *testing.T) {
+	for _, n := range []int{0, 1, 16, 32, 63, 64, 65, 200} {
+		key, msg := bytes.Repeat([]byte{7}, n), bytes.Repeat([]byte{9}, 3*n+1)
+		h := hmac.New(sm3.New, key)
+		h.Write(msg)
+		if sum := PRF(key, msg[:n], nil, msg[n:]); !bytes.Equal(sum[:], h.Sum(nil)) {
+			t.Errorf("a key of %d bytes: %x", n, sum)
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/cipher"
 	"crypto/ecdsa"
-	"crypto/hmac"
 	"errors"
 	"fmt"
 	"hash"
@@ -46,13 +45,36 @@ func finish(h hash.Hash) (sum [32]byte) {
 	return sum
 }
 
-// PRF is HMAC-SM3 over the concatenated parts.
+// PRF is HMAC-SM3 over the concatenated parts (RFC 2104). It is written out because
+// a negotiation takes dozens of them: that of the library makes five objects for each.
 func PRF(key []byte, parts ...[]byte) (sum [32]byte) {
-	h := hmac.New(sm3.New, key)
+	h := sm3.New()
+	pad := make([]byte, sm3.BlockSize, sm3.BlockSize+sm3.Size) // the block, and behind it a sum
+	defer func() { clear(pad[:cap(pad)]) }()
+	if len(key) > sm3.BlockSize {
+		h.Write(key)
+		h.Sum(pad[:0])
+		h.Reset()
+	} else {
+		copy(pad, key)
+	}
+	for i := range pad {
+		pad[i] ^= 0x36
+	}
+	h.Write(pad)
 	for _, p := range parts {
 		h.Write(p)
 	}
-	return finish(h)
+	inner := h.Sum(pad)[sm3.BlockSize:]
+	for i := range pad {
+		pad[i] ^= 0x36 ^ 0x5c
+	}
+	h.Reset()
+	h.Write(pad)
+	h.Write(inner)
+	copy(sum[:], h.Sum(inner[:0]))
+	h.Reset() // its state is of the key
+	return sum
 }
 
 // EncryptCBC encrypts whole blocks with SM4-CBC into a new slice. A key, IV or

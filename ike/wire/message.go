@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // maxPayloads bounds one message: M3 with a chain of certificates, NAT-D and
@@ -135,6 +136,11 @@ func (h Header) Append(dst []byte, next PayloadType, body []byte) []byte {
 // AppendPayloads writes each payload behind its generic header and closes the
 // chain with None. A body has at most 65531 bytes, which no UDP datagram exceeds.
 func AppendPayloads(dst []byte, ps []Payload) []byte {
+	n := 0
+	for _, p := range ps {
+		n += 4 + len(p.Body)
+	}
+	dst = slices.Grow(dst, n)
 	for i, p := range ps {
 		dst = appendItem(dst, First(ps[i+1:]), func(b []byte) []byte { return append(b, p.Body...) })
 	}

@@ -172,10 +172,16 @@ func CheckOwnPair(p Pair, now time.Time) error {
 	if r := p.Enc.checkTime(now, 0); r != nil {
 		return r.about(string(encryption))
 	}
-	if !EqualNames(p.Sign.x.issuer, p.Enc.x.issuer) {
+	if !p.Sign.x.by.equal(p.Enc.x.by) {
 		return refuse(PairMismatch, "the two certificates have different issuers")
 	}
 	return nil
+}
+
+// OneSubject says whether both certificates carry the same name. They must have been
+// parsed by this package.
+func (p *Pair) OneSubject() bool {
+	return p.Sign.x != nil && p.Enc.x != nil && p.Sign.x.subject.equal(p.Enc.x.subject)
 }
 
 // CheckOwnUsage is the part of CheckOwnPair that needs no clock: the key usage

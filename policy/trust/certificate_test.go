@@ -54,7 +54,15 @@ func TestPairOfTheWorkedExampleNeedsTwoSubjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	sign := enc
+	body := *enc.x
+	sign.x = &body
 	sign.Subject = rawName(t, "CN=client sign,OU=DD,O=CC,ST=BB,C=AA")
+	if body.subject, err = parseRDNs(sign.Subject); err != nil {
+		t.Fatal(err)
+	}
+	if p := (&Pair{sign, enc}); p.OneSubject() {
+		t.Error("two names are one")
+	}
 	one, err := newIdentity(policy.Identity{Subject: "CN=client sign,OU=DD,O=CC,ST=BB,C=AA"})
 	if err != nil {
 		t.Fatal(err)

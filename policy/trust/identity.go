@@ -14,7 +14,7 @@ import (
 // identity is a peer's identity entry, parsed. Either both names or both
 // fingerprints are set.
 type identity struct {
-	sign, enc           []byte // DER Names
+	sign, enc           name
 	signPrint, encPrint string
 }
 
@@ -26,15 +26,15 @@ func newIdentity(in policy.Identity) (identity, error) {
 	prints := in.SignFingerprint != "" || in.EncFingerprint != ""
 	switch {
 	case subject && !pair && !prints:
-		if id.sign, err = ParseName(in.Subject); err != nil {
+		if id.sign, err = readName(in.Subject); err != nil {
 			return id, fmt.Errorf("subject: %w", err)
 		}
 		id.enc = id.sign
 	case pair && !subject && !prints:
-		if id.sign, err = ParseName(in.SignSubject); err != nil {
+		if id.sign, err = readName(in.SignSubject); err != nil {
 			return id, fmt.Errorf("sign_subject: %w", err)
 		}
-		if id.enc, err = ParseName(in.EncSubject); err != nil {
+		if id.enc, err = readName(in.EncSubject); err != nil {
 			return id, fmt.Errorf("enc_subject: %w", err)
 		}
 	case prints && !subject && !pair:
@@ -48,6 +48,15 @@ func newIdentity(in policy.Identity) (identity, error) {
 		return id, errors.New("identity needs exactly one of: subject; sign_subject and enc_subject; sign_fingerprint and enc_fingerprint")
 	}
 	return id, nil
+}
+
+// readName reads a name as it stands in a policy.
+func readName(text string) (name, error) {
+	der, err := ParseName(text)
+	if err != nil {
+		return nil, err
+	}
+	return parseRDNs(der)
 }
 
 // parseFingerprint accepts colons and either case, as tools print them.
@@ -72,11 +81,11 @@ func (id identity) check(p *Pair) *Refusal {
 	return nil
 }
 
-func (id identity) matches(c *Certificate, name []byte, print string) bool {
+func (id identity) matches(c *Certificate, want name, print string) bool {
 	if print != "" {
 		return c.Fingerprint == print
 	}
-	return EqualNames(c.Subject, name)
+	return c.x != nil && c.x.subject.equal(want)
 }
 
 // ID types of RFC 2407 4.6.2.1 that can be checked against a certificate.

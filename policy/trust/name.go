@@ -31,23 +31,24 @@ func EqualNames(a, b []byte) bool {
 		return false
 	}
 	y, err := parseRDNs(b)
-	if err != nil || len(x) != len(y) {
-		return false
-	}
-	for i := range x {
-		if !slices.EqualFunc(x[i], y[i], func(p, q attribute) bool {
-			return p.oid.Equal(q.oid) && p.value == q.value
-		}) {
-			return false
-		}
-	}
-	return true
+	return err == nil && x.equal(y)
+}
+
+// name is a Name, parsed; empty: none. What is compared at each negotiation is kept
+// so: reading takes a hundred times as long as comparing.
+type name [][]attribute
+
+// equal compares as EqualNames does. An empty name equals nothing.
+func (n name) equal(other name) bool {
+	return len(n) > 0 && slices.EqualFunc(n, other, func(x, y []attribute) bool {
+		return slices.EqualFunc(x, y, func(p, q attribute) bool { return p.value == q.value && p.oid.Equal(q.oid) })
+	})
 }
 
 // parseRDNs reads a DER Name strictly: at least one RDN, none empty, string
 // values only. The attributes of each RDN come sorted, because a SET OF has no
 // order of its own and DER's order depends on the string type.
-func parseRDNs(der []byte) ([][]attribute, error) {
+func parseRDNs(der []byte) (name, error) {
 	if len(der) > maxName {
 		return nil, fmt.Errorf("name of %d bytes is longer than %d", len(der), maxName)
 	}
@@ -55,7 +56,7 @@ func parseRDNs(der []byte) ([][]attribute, error) {
 	if err != nil {
 		return nil, fmt.Errorf("name: %w", err)
 	}
-	var rdns [][]attribute
+	var rdns name
 	for len(list) > 0 {
 		var set asn1.RawValue
 		if list, err = asn1.Unmarshal(list, &set); err != nil {

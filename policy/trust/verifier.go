@@ -68,7 +68,7 @@ func (v *Verifier) addAnchors(bundle []byte) error {
 		if r := c.checkIssuer(i == 0); r != nil {
 			return r.about(fmt.Sprintf("certificate %d", i+1))
 		}
-		if EqualNames(c.Subject, c.x.issuer) && !c.signedBy(&c) {
+		if c.x.subject.equal(c.x.by) && !c.signedBy(&c) {
 			return refuse(Malformed, "certificate %d: the self-signature of %q does not verify", i+1, c.Name)
 		}
 		if i == 0 {
@@ -204,7 +204,7 @@ func (b *builder) extend(path []*Certificate) ([]*Certificate, *Refusal) {
 	last := path[len(path)-1]
 	var worst *Refusal
 	for _, c := range b.pool {
-		if !EqualNames(last.x.issuer, c.Subject) || holds(path, c) {
+		if !last.x.by.equal(c.x.subject) || holds(path, c) {
 			continue
 		}
 		if b.checks--; b.checks < 0 || len(path) >= maxChain {
@@ -272,7 +272,7 @@ func (b *builder) check(path []*Certificate) *Refusal {
 		if c.x.maxPath >= 0 && below > c.x.maxPath {
 			return refuse(UnknownCA, "%q allows %d intermediates below it, found %d", c.Name, c.x.maxPath, below)
 		}
-		if !EqualNames(c.Subject, c.x.issuer) {
+		if !c.x.subject.equal(c.x.by) {
 			below++
 		}
 	}

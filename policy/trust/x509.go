@@ -34,6 +34,8 @@ const (
 // body is what a certificate says beyond the exported fields.
 type body struct {
 	issuer   []byte // DER Name
+	subject  name
+	by       name // the issuer
 	hasUsage bool
 	usage    usage
 	ca       bool
@@ -75,14 +77,15 @@ func parseBody(der []byte) (Certificate, *Refusal) {
 	if c.Name, err = FormatName(x.RawSubject); err != nil {
 		return none, refuse(Malformed, "subject: %w", err)
 	}
-	if _, err = parseRDNs(x.RawIssuer); err != nil {
+	by, err := parseRDNs(x.RawIssuer)
+	if err != nil {
 		return none, refuse(Malformed, "issuer: %w", err)
 	}
-	b, err := newBody(x)
-	if err != nil {
+	if c.x, err = newBody(x); err != nil {
 		return none, refuse(Malformed, "%w", err)
 	}
-	c.x = b
+	c.x.by = by
+	c.x.subject, _ = parseRDNs(x.RawSubject) // it was formatted above
 	return c, nil
 }
 
