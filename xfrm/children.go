@@ -85,8 +85,8 @@ func (p *Plane) locate(path esp.Path) (esp.Path, error) {
 	local, remote := path.Local.Addr().Unmap(), path.Remote.Addr().Unmap()
 	port := path.Local.Port()
 	if path.Encap {
-		if p.wire == nil || p.wire.conns[index(remote.Is6())] == nil {
-			return path, errors.New("esp in udp needs the NAT traversal port of this plane and family, which is not open")
+		if p.wire.conns[index(remote.Is6())] == nil {
+			return path, errors.New("esp in udp over IPv6: this host has no IPv6")
 		}
 		port = p.cfg.NATPort
 	}

@@ -34,6 +34,9 @@
 // template of a tunnel that it sends stands an allow for its TUN. So a packet goes by
 // the TUN or by an SA or nowhere, whatever happens to the TUN.
 //
+// The NAT traversal port is shared (Config.SharePort): this plane is bound first and
+// reads IKE, and the kernel hands each ESP packet in UDP to the plane that has its SPI.
+//
 // # What this plane cannot do
 //
 // SM4-GCM: the kernel's XFRM has no such algorithm. A fixed DSCP other than 0, an

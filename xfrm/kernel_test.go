@@ -3,6 +3,7 @@ package xfrm
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -192,9 +193,26 @@ func TestProbeNamesWhatIsMissing(t *testing.T) {
 	t.Logf("this kernel: %v", err)
 }
 
-func TestPlaneWithoutItsPortCarriesNoUDP(t *testing.T) {
+// What is shared with planes of this process is not shared with other daemons, though
+// they be root's too.
+func TestASharedPortIsRefusedToAnotherDaemon(t *testing.T) {
 	private(t, func() error {
-		p, err := New(Config{NoWire: true})
+		p, err := New(Config{SharePort: true})
+		if err != nil {
+			return err
+		}
+		for _, shared := range []bool{false, true} {
+			if _, err := New(Config{SharePort: shared}); !errors.Is(err, unix.EADDRINUSE) {
+				t.Errorf("shared %t: a second plane on the port: %v", shared, err)
+			}
+		}
+		return p.Close()
+	})
+}
+
+func TestAPlaneSaysWhatItCannotCarry(t *testing.T) {
+	private(t, func() error {
+		p, err := New(Config{})
 		if err != nil {
 			return err
 		}
@@ -202,8 +220,8 @@ func TestPlaneWithoutItsPortCarriesNoUDP(t *testing.T) {
 			return err
 		}
 		c := child()
-		c.Tunnel, c.Path.Encap = "a", true
-		if err := p.Install(c, esp.State{}); err == nil || !strings.Contains(err.Error(), "port") {
+		c.Tunnel, c.Path.Encap, c.Path.Remote = "a", true, netip.AddrPortFrom(c.Path.Remote.Addr(), 0)
+		if err := p.Install(c, esp.State{}); err == nil || !strings.Contains(err.Error(), "lacks a port") {
 			t.Errorf("%v", err)
 		}
 		c.Tunnel = "nobody"

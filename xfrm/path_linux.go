@@ -202,9 +202,6 @@ func checksum(b []byte) uint16 {
 // ProbeIKE sends an IKE message like WriteIKE, but whole or not at all: with DF in
 // IPv4, without fragments in IPv6, however small the path is believed to be.
 func (p *Plane) ProbeIKE(data []byte, local, remote netip.AddrPort) error {
-	if p.wire == nil {
-		return errors.New("probe: this plane has no NAT traversal port")
-	}
 	return p.wire.probe(data, local, remote)
 }
 

@@ -20,9 +20,10 @@ type Config struct {
 	Mark       uint32 // of IKE packets on the NAT traversal port; 0x59756d65
 	OutputMark uint32 // of ESP packets (Linux 4.19); 0: none
 	NATPort    uint16 // of IKE and ESP in UDP; 4500
-	// NoWire leaves the NAT traversal port to someone else: then no child in UDP
-	// can be installed, and ReadIKE ends at once.
-	NoWire bool
+	// SharePort lets a userspace plane of this process, opened later, have the ESP on
+	// the NAT traversal port that is not the kernel's. Until it says what that is, all
+	// comes here; IKE always does.
+	SharePort bool
 	// Interface is an XFRM interface and InterfaceID its number: tunnels carry
 	// what is routed into it. One that does not exist is made, and goes with
 	// RemoveGuard. Empty: tunnels carry whatever matches.
@@ -55,7 +56,7 @@ type Plane struct {
 	conn     *conn
 	host     *host
 	listener *listener
-	wire     *wire    // nil: Config.NoWire
+	wire     *wire
 	stat     *os.File // nil: the kernel has no counters
 	icmp     *reporter
 	device   int
@@ -100,11 +101,9 @@ func New(cfg Config) (*Plane, error) {
 		return nil, err
 	}
 	p.running.Go(p.listen)
-	if p.wire != nil {
-		for _, c := range p.wire.conns {
-			if c != nil {
-				p.running.Go(func() { p.wire.read(c, p.handUp) })
-			}
+	for _, c := range p.wire.conns {
+		if c != nil {
+			p.running.Go(func() { p.wire.read(c, p.handUp) })
 		}
 	}
 	return p, nil
@@ -131,10 +130,8 @@ func (p *Plane) open() (err error) {
 	if p.stat, err = openStats(); err != nil {
 		return err
 	}
-	if !p.cfg.NoWire {
-		if p.wire, err = openWire(p.cfg.NATPort, p.cfg.Mark); err != nil {
-			return err
-		}
+	if p.wire, err = openWire(p.cfg.NATPort, p.cfg.Mark, p.cfg.SharePort); err != nil {
+		return err
 	}
 	if p.icmp, err = openReporter(p.cfg.Mark); err != nil {
 		return err
@@ -290,17 +287,10 @@ func (p *Plane) ReadIKE() (data []byte, local, remote netip.AddrPort, err error)
 // marker (RFC 3948 2.2). A local without address leaves the choice to the host; its
 // port is not used.
 func (p *Plane) WriteIKE(data []byte, local, remote netip.AddrPort) error {
-	return p.write([]byte{0, 0, 0, 0}, data, local, remote)
+	return p.wire.write([]byte{0, 0, 0, 0}, data, local, remote)
 }
 
 // WriteKeepalive sends a NAT keepalive (RFC 3948 2.3).
 func (p *Plane) WriteKeepalive(local, remote netip.AddrPort) error {
-	return p.write([]byte{0xff}, nil, local, remote)
-}
-
-func (p *Plane) write(head, data []byte, local, remote netip.AddrPort) error {
-	if p.wire == nil {
-		return errors.New("send ike: this plane has no NAT traversal port")
-	}
-	return p.wire.write(head, data, local, remote)
+	return p.wire.write([]byte{0xff}, nil, local, remote)
 }

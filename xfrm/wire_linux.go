@@ -32,18 +32,20 @@ type wire struct {
 	sending sync.RWMutex // taken alone while a socket sends probes
 }
 
-func openWire(port uint16, mark uint32) (*wire, error) {
+func openWire(port uint16, mark uint32, shared bool) (*wire, error) {
 	w := &wire{port: port}
 	for i, network := range []string{"udp4", "udp6"} {
 		v6 := i == 1
 		lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 			var inner error
-			if err := c.Control(func(fd uintptr) { inner = encapsulate(int(fd), v6, mark) }); err != nil {
-				return err
-			}
-			return inner
+			err := c.Control(func(fd uintptr) {
+				if inner = encapsulate(int(fd), v6, mark); inner == nil && shared {
+					inner = share(int(fd))
+				}
+			})
+			return errors.Join(err, inner)
 		}}
-		c, err := lc.ListenPacket(stdcontext.Background(), network, fmt.Sprintf(":%d", port))
+		c, err := listen(&lc, network, port, shared)
 		if v6 && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
 			return w, nil
 		}
@@ -54,6 +56,34 @@ func openWire(port uint16, mark uint32) (*wire, error) {
 		w.conns[i] = c.(*net.UDPConn)
 	}
 	return w, nil
+}
+
+// listen binds a port that nobody has, also where it will be shared.
+func listen(lc *net.ListenConfig, network string, port uint16, shared bool) (net.PacketConn, error) {
+	where := fmt.Sprintf(":%d", port)
+	if shared {
+		alone, err := net.ListenPacket(network, where)
+		if err != nil {
+			return nil, err
+		}
+		alone.Close()
+	}
+	return lc.ListenPacket(stdcontext.Background(), network, where)
+}
+
+// share lets further sockets of this user have the port of one that is not bound yet.
+// The first has place 0 among them, and until the others bring a better program
+// everything goes there.
+func share(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return fmt.Errorf("share the NAT traversal port: %w", err)
+	}
+	first := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &first})
+	if err != nil {
+		return fmt.Errorf("share the NAT traversal port: %w", err)
+	}
+	return nil
 }
 
 func (w *wire) close() {

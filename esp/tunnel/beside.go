@@ -60,12 +60,14 @@ func (p *Plane) shared(zones []zone) []zone {
 type foreign struct {
 	in  map[esp.SPI]bool
 	out map[sentKey]bool
+	udp [kinds][]esp.SPI
 }
 
 // Foreign says which children the kernel plane has. Their packets, of which every raw
-// socket gets a copy, are neither unknown nor ours.
-func (p *Plane) Foreign(list []esp.Child) {
-	f := foreign{in: make(map[esp.SPI]bool, len(list)), out: make(map[sentKey]bool, len(list))}
+// socket gets a copy, are neither unknown nor ours; in UDP they come to the kernel from
+// the moment that it returns. On error the port goes by what it was told last.
+func (p *Plane) Foreign(list []esp.Child) error {
+	f := foreign{in: make(map[esp.SPI]bool, len(list)), out: make(map[sentKey]bool, len(list)), udp: udpSPIs(list)}
 	for _, c := range list {
 		f.in[c.In.SPI] = true
 		f.out[sentKey{remote: c.Path.Remote.Addr().Unmap(), spi: c.Out.SPI}] = true
@@ -73,9 +75,11 @@ func (p *Plane) Foreign(list []esp.Child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.foreign = f
-	if !p.closed {
-		p.publish()
+	if p.closed {
+		return nil
 	}
+	p.publish()
+	return p.dividePort()
 }
 
 // outside are the prefixes that must not be led into the TUN although a tunnel of

@@ -17,7 +17,8 @@ import (
 // sockets share the port, and a filter over all of them chooses; over protocol 50
 // each socket has a filter that passes its own. The first UDP socket was bound
 // alone, so that a port that another daemon has is still noticed. IKE, whose
-// marker counts as SPI 0, goes to the first.
+// marker counts as SPI 0, goes to the first. Beside a kernel plane the port is shared
+// with it: see divide.
 //
 // Runs of ESP over IPv4 leave by further sockets on the port, since DF is a property
 // of the socket there; the filter sends nothing to them.
@@ -65,7 +66,7 @@ func (p *Plane) openSpread(k kind, queues int) {
 		}
 	}
 	for i, s := range all {
-		if err == nil {
+		if err == nil && !(k.udp() && p.cfg.Beside) { // there dividePort does it
 			err = s.spreadBySPI(i, queues)
 		}
 	}
@@ -103,6 +104,9 @@ func (p *Plane) openBulk(workers int) error {
 		})
 		if err != nil {
 			return fmt.Errorf("open socket for runs of %s: %w", udp4, err)
+		}
+		if p.cfg.Beside {
+			continue // dividePort does it
 		}
 		// The group of sockets has the filter, whichever of them was given it.
 		if err := p.sockets[udp4].spreadBySPI(0, 1+len(p.spread[udp4])); err != nil {
@@ -151,9 +155,7 @@ func (s *socket) spreadBySPI(i, sockets int) error {
 			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
 			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0})
 	}
-	return s.control(func(fd int) error {
-		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, option, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
-	})
+	return s.attach(option, program)
 }
 
 // cutting sets or clears DF in the runs that leave over IPv4.

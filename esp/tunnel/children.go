@@ -47,7 +47,7 @@ func (p *Plane) Install(c esp.Child, from esp.State) error {
 	x.size(p.outerMTU(c.Path))
 	p.table, p.pairs[c.ID] = table, x
 	p.publish()
-	if err := p.refreshMTU(); err != nil {
+	if err := errors.Join(p.dividePort(), p.refreshMTU()); err != nil {
 		p.discard(x)
 		return fmt.Errorf("install child %d of tunnel %s: %w", c.ID, c.Tunnel, err)
 	}
@@ -79,8 +79,6 @@ func (p *Plane) checkPath(path esp.Path) error {
 		return fmt.Errorf("the path goes from %s to %s, two families", local, remote)
 	case path.Encap && path.Remote.Port() == 0:
 		return errors.New("the path is encapsulated in udp and has no remote port")
-	case path.Encap && p.cfg.NoWire:
-		return errors.New("esp in udp needs the NAT traversal port, which the kernel plane has")
 	case p.sockets[kindOf(remote, path.Encap)] == nil:
 		return errors.New("this host has no IPv6")
 	}
@@ -128,7 +126,7 @@ func (p *Plane) Rebind(id esp.ChildID, path esp.Path) error {
 	}
 	p.pairs[id] = &next
 	p.publish()
-	return p.refreshMTU()
+	return errors.Join(p.dividePort(), p.refreshMTU())
 }
 
 // Remove stops a child and returns what it needs to go on elsewhere. If another
@@ -141,7 +139,7 @@ func (p *Plane) Remove(id esp.ChildID) (esp.State, error) {
 		return esp.State{}, fmt.Errorf("remove child %d: %w", id, ErrNoChild)
 	}
 	p.discard(x)
-	return esp.Export(x.in, x.out), p.refreshMTU()
+	return esp.Export(x.in, x.out), errors.Join(p.dividePort(), p.refreshMTU())
 }
 
 // latest is the child of a tunnel that was put to use last.

@@ -32,12 +32,13 @@ type Config struct {
 	ManageSysctl bool
 	Queues       int     // workers in each direction; one for each core, 8 at most
 	Without      Offload // what is not to be tried though the kernel may have it
-	// Beside: a kernel plane runs too, and this one carries what Carry says. NoWire
-	// leaves the NAT traversal port to it: then no child in UDP can be installed, and
-	// ReadIKE waits until the plane is closed.
-	Beside, NoWire bool
-	Rand           io.Reader        // nil: crypto/rand
-	Now            func() time.Time // nil: time.Now
+	// Beside: a kernel plane runs too, and this one carries what Carry says. That plane
+	// was opened before and shares its NAT traversal port with this one: ESP of what
+	// Foreign does not name comes here, IKE there, and ReadIKE waits until this plane
+	// is closed.
+	Beside bool
+	Rand   io.Reader        // nil: crypto/rand
+	Now    func() time.Time // nil: time.Now
 }
 
 func (c Config) withDefaults() Config {
@@ -72,12 +73,13 @@ type Plane struct {
 	offloads Offload     // that are in use
 	noBulk   atomic.Bool
 	tunIndex int
-	sockets  [kinds]*socket   // IPv6 ones are nil on a host without IPv6
-	spread   [kinds][]*socket // further ones beside each, each with SPIs of its own
-	bulk     []*socket        // for runs of ESP in UDP over IPv4, one for each worker; empty: one by one
-	senders  []*socket        // of whole IPv4 packets, one for each worker
-	sender6  *socket          // of whole IPv6 packets; nil like the others
-	icmp     [2]*socket       // errors about size, IPv4 and IPv6
+	sockets  [kinds]*socket           // IPv6 ones are nil on a host without IPv6
+	spread   [kinds][]*socket         // further ones beside each, each with SPIs of its own
+	divided  [kinds][]unix.SockFilter // what the shared port goes by
+	bulk     []*socket                // for runs of ESP in UDP over IPv4, one for each worker; empty: one by one
+	senders  []*socket                // of whole IPv4 packets, one for each worker
+	sender6  *socket                  // of whole IPv6 packets; nil like the others
+	icmp     [2]*socket               // errors about size, IPv4 and IPv6
 	workers  []*worker
 	running  sync.WaitGroup
 	done     chan struct{}
@@ -155,10 +157,7 @@ func (p *Plane) open() (err error) {
 		p.warnings = append(p.warnings, w)
 	}
 	for k := raw4; k < kinds; k++ {
-		if k.udp() && p.cfg.NoWire {
-			continue
-		}
-		p.sockets[k], err = openSocket(k, p.cfg.NATPort, p.cfg.Mark, false)
+		p.sockets[k], err = openSocket(k, p.cfg.NATPort, p.cfg.Mark, p.cfg.Beside)
 		if k.v6() && errors.Is(err, unix.EAFNOSUPPORT) {
 			p.sockets[k] = nil
 			continue

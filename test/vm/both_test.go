@@ -3,7 +3,6 @@ package vm
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -268,37 +267,39 @@ func TestAKernelDaemonAndAUserspaceDaemon(t *testing.T) {
 	d.refused(d.b, []string{"dataplane", "move", "t4", "kernel"}, "dataplane: user in gateway.yaml")
 }
 
-// In UDP all tunnels are on the plane that has the port, and the other is refused
-// with words.
-func TestMixedPlanesInUDPAreRefusedWithWords(t *testing.T) {
+// In UDP the planes share the port: two tunnels of one peer, at one address and port,
+// are on different planes, and one moves there and back without a packet lost.
+func TestBothPlanesShareThePortOfUDP(t *testing.T) {
 	w := inside(t)
 	d := w.daemons(t)
-	d.configure(append(gcmLines()[:1], cbcLines[:1]...), "auto", "auto", ", encap: force")
+	d.configure(append(gcmLines(), cbcLines...), "auto", "auto", ", encap: force")
 	d.start(d.b, d.a)
 	d.up(d.a, d.b)
-	d.in(d.a, map[string]string{"t4": "userspace", "g4": "userspace"})
-	d.answers(2, hostB4, hostC4)
-	d.refused(d.a, []string{"dataplane", "move", "t4", "kernel"}, "t4", "UDP", "g4", "SM4-GCM")
-	check(t, d.a.Daemon().Stop(20*time.Second))
-	check(t, d.b.Daemon().Stop(20*time.Second))
-
-	d.configure(cbcLines[:1], "auto", "auto", ", encap: force")
-	d.start(d.b, d.a)
-	d.up(d.a, d.b)
-	d.in(d.a, map[string]string{"t4": "kernel"})
-	d.answers(2, hostB4)
-	d.refused(d.a, []string{"dataplane", "move", "t4", "user"}, "t4", "UDP", "belongs to the kernel plane")
-	d.answers(2, hostB4)
+	planes := map[string]string{"t4": "kernel", "t6": "kernel", "g4": "userspace", "g6": "userspace"}
+	d.in(d.a, planes)
+	d.in(d.b, planes)
+	d.answers(2, hostB4, hostB6, hostC4, hostC6)
+	raw := w.esp.Load()
+	d.underTraffic(func() {
+		d.move(d.a, "t4", "user")
+		time.Sleep(2 * time.Second)
+		d.in(d.a, map[string]string{"t4": "userspace", "t6": "kernel"})
+		d.move(d.b, "t4", "user")
+		d.move(d.a, "t4", "kernel")
+		time.Sleep(2 * time.Second)
+	})
+	d.in(d.a, planes)
+	if n := w.esp.Load() - raw; n != 0 {
+		t.Errorf("%d packets were not in UDP", n)
+	}
+	d.answers(2, hostB4, hostB6, hostC4, hostC6)
+	d.nothingStrange(d.a)
+	d.nothingStrange(d.b)
 }
 
 // exchangeFrom is exchange by an address of the gateway itself.
 func (w *world) exchangeFrom(s *site.Space, own, to string, n int) (answers int) {
-	var c net.Conn
-	err := s.Do(func() (err error) {
-		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(own)}}
-		c, err = d.Dial("udp", net.JoinHostPort(to, fmt.Sprint(echoPort)))
-		return err
-	})
+	c, err := dialFrom(s, own, to)
 	if err != nil {
 		return 0
 	}

@@ -62,7 +62,7 @@ func TestRouteBased(t *testing.T) {
 		t.Errorf("after a restart %d of 2 came back", got)
 	}
 	wrong := cfg
-	wrong.InterfaceID, wrong.NoWire = 43, true
+	wrong.InterfaceID = 43
 	err := w.ga.Do(func() error { _, err := xfrm.New(wrong); return err })
 	if err == nil || !strings.Contains(err.Error(), "if_id 42, not 43") {
 		t.Errorf("another number: %v", err)

@@ -262,9 +262,13 @@ func (e *echo) times(number uint64) int {
 var numbers atomic.Uint64 // of datagrams, unique in a run
 
 // dial is a socket from a host to an echo.
-func dial(s *site.Space, to string) (c net.Conn, err error) {
+func dial(s *site.Space, to string) (c net.Conn, err error) { return dialFrom(s, "", to) }
+
+// dialFrom is one from an address of its own.
+func dialFrom(s *site.Space, own, to string) (c net.Conn, err error) {
 	err = s.Do(func() (err error) {
-		c, err = net.Dial("udp", net.JoinHostPort(to, fmt.Sprint(echoPort)))
+		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(own)}}
+		c, err = d.Dial("udp", net.JoinHostPort(to, fmt.Sprint(echoPort)))
 		return err
 	})
 	return c, err
@@ -322,6 +326,11 @@ func (w *world) stream(t *testing.T, from *site.Space, to string, gap time.Durat
 	t.Helper()
 	c, err := dial(from, to)
 	check(t, err)
+	return w.streamBy(t, c, to, gap)
+}
+
+func (w *world) streamBy(t *testing.T, c net.Conn, to string, gap time.Duration) *stream {
+	t.Helper()
 	// Each stream has numbers of its own.
 	stop := make(chan struct{})
 	s := &stream{first: numbers.Add(1 << 20), to: to, stop: sync.OnceFunc(func() { close(stop) }), done: make(chan struct{})}

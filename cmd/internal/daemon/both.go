@@ -27,7 +27,7 @@ type kernelSide interface {
 type userSide interface {
 	plane
 	Carry(s tunnel.Share) error
-	Foreign(list []esp.Child)
+	Foreign(list []esp.Child) error
 	LearnPath(local, remote netip.Addr, mtu int)
 	ProbeIKE(data []byte, local, remote netip.AddrPort) error
 }
@@ -37,7 +37,7 @@ type userSide interface {
 // the same time: see xfrm.Beside and tunnel.Share for what lies between them.
 type both struct {
 	kernel  kernelSide
-	open    func(noWire bool) (userSide, error)
+	open    func() (userSide, error)
 	device  string // of the userspace plane
 	placed  func(name, plane, why string)
 	events  chan esp.Event
@@ -46,7 +46,6 @@ type both struct {
 
 	mu       sync.Mutex // guards what follows
 	user     userSide   // nil: not needed yet
-	userPort string     // why the userspace plane has the NAT traversal port; empty: it has not
 	policy   *policy.Policy
 	homes    map[string]home
 	chosen   map[string]string // by tunnel: the operator's word
@@ -62,7 +61,7 @@ type resident struct {
 	plane string
 }
 
-func newBoth(k kernelSide, device string, open func(noWire bool) (userSide, error)) *both {
+func newBoth(k kernelSide, device string, open func() (userSide, error)) *both {
 	b := &both{kernel: k, open: open, device: device, events: make(chan esp.Event), done: make(chan struct{}),
 		placed: func(string, string, string) {}, chosen: map[string]string{}, children: map[esp.ChildID]resident{},
 		sending: map[string]esp.ChildID{}, told: map[string]string{}, share: map[string]bool{}}
@@ -89,7 +88,7 @@ func (b *both) needUser() error {
 	if b.user != nil {
 		return nil
 	}
-	u, err := b.open(b.userPort == "")
+	u, err := b.open()
 	if err != nil {
 		return fmt.Errorf("userspace plane: %w", err)
 	}
@@ -98,8 +97,7 @@ func (b *both) needUser() error {
 	}
 	b.user = u
 	b.forward(u)
-	b.tellForeign()
-	return nil
+	return b.tellForeign()
 }
 
 // SetPolicy gives the policy to both planes, the kernel's guard first.
@@ -134,10 +132,7 @@ func (b *both) SetPolicy(p *policy.Policy) error {
 func (b *both) Install(c esp.Child, from esp.State) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	where, why, err := b.place(c)
-	if err != nil {
-		return fmt.Errorf("install child %d: %w", c.ID, err)
-	}
+	where, why := b.place(c)
 	if where == userspace {
 		if err := b.needUser(); err != nil {
 			return fmt.Errorf("install child %d: %w", c.ID, err)
@@ -146,35 +141,25 @@ func (b *both) Install(c esp.Child, from esp.State) error {
 	r := resident{c, where}
 	r.In.Keymat, r.Out.Keymat = secret.Secret{}, secret.Secret{}
 	b.children[c.ID] = r
-	err = b.agree() // what it receives must pass before the first packet comes
+	// What it receives must pass, and find it, before the first packet comes.
+	err := errors.Join(b.agree(), b.tellForeign())
 	if err == nil {
 		err = b.on(where).Install(c, from)
 	}
 	if err != nil {
 		delete(b.children, c.ID)
-		return errors.Join(err, b.agree())
+		return errors.Join(err, b.agree(), b.tellForeign())
 	}
 	b.tellPlaced(c.Tunnel, where, why)
-	b.tellForeign()
 	return nil
 }
 
 // place chooses the plane of a child. The caller holds mu.
-func (b *both) place(c esp.Child) (where, why string, err error) {
-	unfit := carries(c.Suite, c.ICVBits, c.Outer)
-	switch {
-	case c.Path.Encap && b.userPort != "":
-		return userspace, "in UDP: " + b.userPort, nil
-	case c.Path.Encap && (unfit != nil || b.wish(c.Tunnel) == userspace):
-		if unfit == nil {
-			unfit = errors.New(b.reason(c.Tunnel))
-		}
-		return "", "", fmt.Errorf("tunnel %s needs the userspace plane (%w), but it travels in UDP, and the NAT traversal "+
-			"port with all tunnels in UDP belongs to the kernel plane: restart the gateway, or set dataplane: user", c.Tunnel, unfit)
-	case unfit != nil:
-		return userspace, unfit.Error(), nil
+func (b *both) place(c esp.Child) (where, why string) {
+	if err := carries(c.Suite, c.ICVBits, c.Outer); err != nil {
+		return userspace, err.Error()
 	}
-	return b.wish(c.Tunnel), b.reason(c.Tunnel), nil
+	return b.wish(c.Tunnel), b.reason(c.Tunnel)
 }
 
 // wish is where a tunnel belongs until a child says otherwise.
@@ -313,8 +298,7 @@ func (b *both) Rebind(id esp.ChildID, path esp.Path) error {
 	}
 	r.Path = path
 	b.children[id] = r
-	b.tellForeign()
-	return nil
+	return b.tellForeign()
 }
 
 // Remove stops a child. One that is not installed is no error.
@@ -333,8 +317,7 @@ func (b *both) Remove(id esp.ChildID) (esp.State, error) {
 	if b.sending[r.Tunnel] == id {
 		delete(b.sending, r.Tunnel)
 	}
-	b.tellForeign()
-	return st, b.agree()
+	return st, errors.Join(b.tellForeign(), b.agree())
 }
 
 // Usage reads a child's counters.
@@ -350,9 +333,9 @@ func (b *both) Usage(id esp.ChildID) (esp.Usage, bool) {
 }
 
 // tellForeign says which SPIs the kernel receives on. The caller holds mu.
-func (b *both) tellForeign() {
+func (b *both) tellForeign() error {
 	if b.user == nil {
-		return
+		return nil
 	}
 	var list []esp.Child
 	for _, r := range b.children {
@@ -363,7 +346,7 @@ func (b *both) tellForeign() {
 	for _, l := range b.kernel.Leftovers() {
 		list = append(list, esp.Child{Path: l.Path, In: esp.Half{SPI: l.SPI}, Out: esp.Half{SPI: l.SPI}})
 	}
-	b.user.Foreign(list)
+	return b.user.Foreign(list)
 }
 
 // tellPlaced tells where a tunnel went, when that is news.

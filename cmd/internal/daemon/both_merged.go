@@ -85,34 +85,25 @@ func (b *both) Close() (err error) {
 	return err
 }
 
-// port is the plane that has the NAT traversal port. It never changes.
-func (b *both) port() plane {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.userPort != "" {
-		return b.user
-	}
-	return b.kernel
-}
-
-// ReadIKE, PushIKE, WriteIKE, ProbeIKE and WriteKeepalive are those of the owner of the port.
+// ReadIKE, PushIKE, WriteIKE, ProbeIKE and WriteKeepalive are the kernel plane's: of the port that
+// both share it has what is not ESP.
 func (b *both) ReadIKE() (data []byte, local, remote netip.AddrPort, err error) {
-	return b.port().ReadIKE()
+	return b.kernel.ReadIKE()
 }
 
-func (b *both) PushIKE(to func(data []byte, local, remote netip.AddrPort)) { b.port().PushIKE(to) }
+func (b *both) PushIKE(to func(data []byte, local, remote netip.AddrPort)) { b.kernel.PushIKE(to) }
 
 func (b *both) WriteIKE(data []byte, local, remote netip.AddrPort) error {
-	return b.port().WriteIKE(data, local, remote)
+	return b.kernel.WriteIKE(data, local, remote)
 }
 
 func (b *both) WriteKeepalive(local, remote netip.AddrPort) error {
-	return b.port().WriteKeepalive(local, remote)
+	return b.kernel.WriteKeepalive(local, remote)
 }
 
-// ProbeIKE sends whole or not at all, where the owner of the port can.
+// ProbeIKE sends whole or not at all.
 func (b *both) ProbeIKE(data []byte, local, remote netip.AddrPort) error {
-	return natWire{b.port()}.ProbeIKE(data, local, remote)
+	return natWire{b.kernel}.ProbeIKE(data, local, remote)
 }
 
 // LearnPath hands advice about a path to all planes.
@@ -124,25 +115,20 @@ func (b *both) LearnPath(local, remote netip.Addr, mtu int) {
 	}
 }
 
-// Adopt takes children of the kernel plane back. One in UDP is left to end if the
-// port belongs to the other plane now.
+// Adopt takes children of the kernel plane back.
 func (b *both) Adopt(children []esp.Child) ([]esp.ChildID, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var fit []esp.Child
 	byID := map[esp.ChildID]esp.Child{}
 	for _, c := range children {
-		if !c.Path.Encap || b.userPort == "" {
-			fit, byID[c.ID] = append(fit, c), c
-		}
+		byID[c.ID] = c
 	}
-	taken, err := b.kernel.Adopt(fit)
+	taken, err := b.kernel.Adopt(children)
 	for _, id := range taken {
 		c := byID[id]
 		b.children[id], b.sending[c.Tunnel] = resident{c, kernel}, id
 	}
-	b.tellForeign()
-	return taken, errors.Join(err, b.agree())
+	return taken, errors.Join(err, b.tellForeign(), b.agree())
 }
 
 // Outlives reports whether a child carries on when this process ends: in the kernel.

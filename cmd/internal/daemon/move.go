@@ -82,17 +82,8 @@ func (b *both) Choose(name, where string) error {
 		b.chosen[name] = where
 		return nil
 	}
-	r, up := b.children[b.sending[name]]
 	if err := b.movable(name, where); err != nil {
 		return fmt.Errorf("tunnel %s stays where it is: %w", name, err)
-	}
-	switch {
-	case up && r.Path.Encap && b.userPort != "" && where == kernel:
-		return fmt.Errorf("tunnel %s stays where it is: it travels in UDP, and the NAT traversal port with all tunnels "+
-			"in UDP belongs to the userspace plane (%s)", name, b.userPort)
-	case up && r.Path.Encap && b.userPort == "" && where == userspace:
-		return fmt.Errorf("tunnel %s stays where it is: it travels in UDP, and the NAT traversal port with all tunnels "+
-			"in UDP belongs to the kernel plane, which hands nothing back; dataplane: user moves all of them", name)
 	}
 	if where == userspace {
 		if err := b.needUser(); err != nil {

@@ -93,24 +93,12 @@ func (b *both) FoundICV(id esp.ChildID, bits int) (moves bool) {
 	}
 	r.ICVBits = bits
 	b.children[id] = r
-	where, _, err := b.place(r.Child)
-	return err == nil && r.plane == userspace && where == kernel
+	where, _ := b.place(r.Child)
+	return r.plane == userspace && where == kernel
 }
 
 // entangled tunnels share addresses, and only ports tell their packets apart.
 func entangled(a, b policy.Tunnel) bool {
 	return (a.Selector.Protocol != 0 || b.Selector.Protocol != 0) &&
 		a.Selector.Local.Overlaps(b.Selector.Local) && a.Selector.Remote.Overlaps(b.Selector.Remote)
-}
-
-// userPort says which tunnel makes the userspace plane the owner of the NAT traversal
-// port: one that may need that plane and may travel in UDP. The kernel never hands
-// back what it receives there, so the port and all children in UDP have one plane.
-func userPort(p *policy.Policy, where map[string]home) (tunnel string, h home) {
-	for _, t := range p.Tunnels {
-		if peer, ok := p.Peer(t.Peer); where[t.Name].why != "" && ok && peer.Encap != policy.EncapOff {
-			return t.Name, where[t.Name]
-		}
-	}
-	return "", home{}
 }

@@ -52,20 +52,6 @@ func TestEachTunnelHasItsHome(t *testing.T) {
 	}
 }
 
-func TestThePortBelongsToUserspaceOnlyWhereUDPMayNeedIt(t *testing.T) {
-	for _, c := range []struct{ peer, tunnel, want string }{
-		{"", "name: a, remote: 10.2.0.0/16", ""},
-		{"", "name: a, remote: 10.2.0.0/16, suites: [sm4gcm128]", "a"},
-		{", encap: off", "name: a, remote: 10.2.0.0/16, suites: [sm4gcm128]", ""},
-		{", encap: force", "name: a, remote: 10.2.0.0/16, suites: [sm4cbc-hmacsm3, sm4gcm128]", "a"},
-	} {
-		p := parseTunnels(t, c.peer, c.tunnel)
-		if got, _ := userPort(p, homes(p)); got != c.want {
-			t.Errorf("%s %s: tunnel %q takes the port, want %q", c.peer, c.tunnel, got, c.want)
-		}
-	}
-}
-
 func TestAnUnknownICVLengthWaitsInUserspace(t *testing.T) {
 	for _, c := range []struct {
 		peer, tunnel, plane string
@@ -129,11 +115,10 @@ func TestATunnelMovesIntoTheKernelOnceItsICVLengthIsKnown(t *testing.T) {
 func TestAFoundICVLengthMovesNothingThatBelongsToUserspace(t *testing.T) {
 	for _, c := range []struct {
 		name, peer, tunnel string
-		udp, chosen        bool
+		chosen             bool
 	}{
-		{"chosen", ", encap: off", "name: a, remote: 10.2.0.0/16, icv_bits: auto", false, true},
-		{"in UDP", "", "name: a, remote: 10.2.0.0/16, icv_bits: auto", true, false},
-		{"DF", ", encap: off", "name: a, remote: 10.2.0.0/16, icv_bits: auto, df: set", false, false},
+		{"chosen", ", encap: off", "name: a, remote: 10.2.0.0/16, icv_bits: auto", true},
+		{"DF", ", encap: off", "name: a, remote: 10.2.0.0/16, icv_bits: auto, df: set", false},
 	} {
 		p := parseTunnels(t, c.peer, c.tunnel)
 		x := newPair(t, p)
@@ -142,7 +127,7 @@ func TestAFoundICVLengthMovesNothingThatBelongsToUserspace(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		child := childOf(1, "a", cbc, c.udp)
+		child := childOf(1, "a", cbc, true)
 		child.ICVBits, child.Outer = policy.ICVAuto, p.Tunnels[0].Outer
 		if err := x.Install(child, esp.State{}); err != nil {
 			t.Fatal(err)

@@ -119,18 +119,12 @@ func openPlane(name string, c *config.Config, p *policy.Policy) (plane, error) {
 // openBoth opens the kernel plane, and the userspace plane if a tunnel may need it.
 func openBoth(c *config.Config, p *policy.Policy) (plane, error) {
 	k := kernelConfig(c)
-	name, h := userPort(p, homes(p))
-	k.NoWire = name != ""
+	k.SharePort = true
 	x, err := xfrm.New(k)
 	if err != nil {
 		return nil, err
 	}
-	b := newBoth(kernelPlane{x}, userConfig(c, false).Name, func(noWire bool) (userSide, error) {
-		return tunnel.New(userConfig(c, noWire))
-	})
-	if name != "" {
-		b.userPort = fmt.Sprintf("tunnel %s may need userspace and UDP: %s", name, h.why)
-	}
+	b := newBoth(kernelPlane{x}, userConfig(c).Name, func() (userSide, error) { return tunnel.New(userConfig(c)) })
 	return guarded(b, p, func() error {
 		if len(b.planes()) > 1 {
 			return nil // it took over what an earlier one left
@@ -140,9 +134,9 @@ func openBoth(c *config.Config, p *policy.Policy) (plane, error) {
 }
 
 // userConfig is that of a userspace plane beside the kernel's.
-func userConfig(c *config.Config, noWire bool) tunnel.Config {
+func userConfig(c *config.Config) tunnel.Config {
 	t := planeConfig(c)
-	t.Beside, t.NoWire = true, noWire
+	t.Beside = true
 	return t
 }
 
