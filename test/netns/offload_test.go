@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,10 @@ func TestTrafficFlowsWithoutEachOffload(t *testing.T) {
 			}
 			if without == 0 && used == "none" {
 				t.Error("this kernel has none of the offloads, so that this test tests nothing")
+			}
+			probed, err := tunnel.ProbeOffloads()
+			if err != nil || without == 0 && runtime.NumCPU() > 1 && used != probed.String() {
+				t.Errorf("the kernel was found to have %s (%v), a plane uses %s", probed, err, used)
 			}
 			for _, r := range []*running{a, b} {
 				c := r.stop(t)

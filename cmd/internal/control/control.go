@@ -36,6 +36,7 @@ type Status struct {
 	Version      string        `json:"version"`
 	Site         string        `json:"site,omitempty"`
 	Plane        string        `json:"plane"` // userspace, kernel, kernel+userspace
+	Userspace    *Userspace    `json:"userspace,omitempty"`
 	Now          time.Time     `json:"now"`
 	Started      time.Time     `json:"started"`
 	Clock        string        `json:"clock,omitempty"` // why the wall clock is implausible
@@ -50,6 +51,14 @@ type Status struct {
 	Refusals     []Refusal     `json:"refusals,omitempty"` // the last one of each peer
 	Learned      []Learned     `json:"learned,omitempty"`  // of peers with profile: auto
 	Counters     Counters      `json:"counters"`
+}
+
+// Userspace is what the userspace plane works with.
+type Userspace struct {
+	Crypto       string   `json:"crypto"` // gfni, vaes, aesni, generic
+	ConstantTime bool     `json:"constant_time"`
+	Offloads     []string `json:"offloads"`          // in use
+	Missing      []string `json:"missing,omitempty"` // of those that Linux may have
 }
 
 // SelfTests are those of the start, with known answers, by name.

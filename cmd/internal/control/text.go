@@ -24,6 +24,9 @@ func WriteText(w io.Writer, s Status) error {
 		site = "gateway"
 	}
 	p.line("%s: yumen %s, up %s, %s plane, %d half open", site, s.Version, p.since(s.Started), s.Plane, s.HalfOpen)
+	if u := s.Userspace; u != nil {
+		p.userspace(u)
+	}
 	if s.Clock != "" {
 		p.line("  CLOCK IMPLAUSIBLE: %s", s.Clock)
 	}
@@ -49,6 +52,22 @@ func WriteText(w io.Writer, s Status) error {
 	}
 	_, err := io.WriteString(w, p.String())
 	return err
+}
+
+func (p *page) userspace(u *Userspace) {
+	text := "crypto " + u.Crypto
+	if !u.ConstantTime {
+		text += " (with key-dependent look-ups)"
+	}
+	offloads := "none"
+	if len(u.Offloads) > 0 {
+		offloads = strings.Join(u.Offloads, " ")
+	}
+	text += ", offloads " + offloads
+	if len(u.Missing) > 0 {
+		text += "; not in use: " + strings.Join(u.Missing, " ")
+	}
+	p.line("  userspace plane: %s", text)
 }
 
 func (p *page) peer(s Status, name string) {

@@ -31,7 +31,8 @@ func sample() Status {
 		In: Half{SPI: "00000100"}, Out: Half{SPI: "00000101"}}
 	return Status{
 		Version: "1.0", Site: "hq", Plane: "kernel+userspace", Now: now, Started: *ago(2*time.Hour + 3*time.Minute), HalfOpen: 1,
-		Clock: "2026-03-01 12:00 lies before 2026-06-01 00:00, when this program was built", Warnings: []string{"net.ipv4.ip_forward is 0"},
+		Userspace: &Userspace{Crypto: "generic", Offloads: []string{"tun-tso", "udp-segment"}, Missing: []string{"tun-uso"}},
+		Clock:     "2026-03-01 12:00 lies before 2026-06-01 00:00, when this program was built", Warnings: []string{"net.ipv4.ip_forward is 0"},
 		Certificates: []Certificate{{"sign", "C=CN, O=A, CN=gw1", "1f", *in(90 * day)}, {"enc", "C=CN, O=A, CN=gw1", "20", *ago(day)}},
 		Peers:        []string{"b", "c"},
 		Sessions:     []Session{up, half},

@@ -30,6 +30,7 @@ type userSide interface {
 	Foreign(list []esp.Child) error
 	LearnPath(local, remote netip.Addr, mtu int)
 	ProbeIKE(data []byte, local, remote netip.AddrPort) error
+	Offloads() tunnel.Offload
 }
 
 // both is the kernel plane and, from the moment that a tunnel needs it, the userspace
@@ -82,6 +83,16 @@ func (b *both) forward(x plane) {
 
 // Events merges those of the planes.
 func (b *both) Events() <-chan esp.Event { return b.events }
+
+// offloads are those of the userspace plane; false: it is not open.
+func (b *both) offloads() (tunnel.Offload, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.user == nil {
+		return 0, false
+	}
+	return b.user.Offloads(), true
+}
 
 // needUser opens the userspace plane. The caller holds mu.
 func (b *both) needUser() error {

@@ -49,6 +49,7 @@ func (h *fakeSide) Usage(id esp.ChildID) (esp.Usage, bool) {
 }
 func (h *fakeSide) Events() <-chan esp.Event                     { return h.events }
 func (h *fakeSide) WriteIKE(_ []byte, _, _ netip.AddrPort) error { return h.do("ike") }
+func (h *fakeSide) Offloads() tunnel.Offload                     { return tunnel.OffloadTSO }
 func (h *fakeSide) ProbeIKE(_ []byte, _, _ netip.AddrPort) error { return h.do("probe") }
 func (h *fakeSide) WriteKeepalive(_, _ netip.AddrPort) error     { return h.do("keepalive") }
 func (h *fakeSide) ReadIKE() (b []byte, l, r netip.AddrPort, err error) {
@@ -278,4 +279,24 @@ func TestBothPlanesSpeakAsOne(t *testing.T) {
 	x.diary = nil
 	x.LearnPath(netip.Addr{}, netip.Addr{}, 1400)
 	x.did(t, "kernel learn 1400", "user learn 1400")
+}
+
+func TestAStatusNamesTheOffloadsOfUserspaceOnlyWhereItRuns(t *testing.T) {
+	x := newPair(t, &policy.Policy{})
+	if u := userspaceOf(x.both); u != nil {
+		t.Errorf("no userspace plane, and yet %+v", u)
+	}
+	x.both.mu.Lock()
+	err := x.both.needUser()
+	x.both.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := userspaceOf(x.both)
+	if u == nil || !slices.Equal(u.Offloads, []string{"tun-tso"}) || len(u.Missing) != 4 || u.Crypto == "" {
+		t.Errorf("%+v", u)
+	}
+	if u := userspaceOf(x.kernel); u != nil {
+		t.Errorf("a kernel plane: %+v", u)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"yumen/cmd/internal/control"
 	"yumen/cmd/internal/selftest"
 	"yumen/esp"
 	"yumen/ike"
@@ -38,8 +39,9 @@ type reading struct {
 	selftest  []selftest.Result
 	engine    ike.Status
 	usage     map[esp.ChildID]esp.Usage
-	server    map[string]uint64 // datagrams, by what became of them
-	plane     map[string]uint64 // packets, by what became of them
+	server    map[string]uint64  // datagrams, by what became of them
+	userspace *control.Userspace // nil: there is no such plane
+	plane     map[string]uint64  // packets, by what became of them
 }
 
 // metrics count events as they come and read everything else at the scrape.

@@ -6,6 +6,7 @@ import (
 
 	"yumen/cmd/internal/control"
 	"yumen/esp"
+	"yumen/esp/tunnel"
 	"yumen/ike"
 	"yumen/policy"
 	"yumen/policy/trust"
@@ -14,7 +15,7 @@ import (
 // describe turns a reading into what the command line is told.
 func describe(r reading, version string, now time.Time) control.Status {
 	s := control.Status{
-		Version: version, Site: r.policy.Site, Plane: r.lives.Name(), Now: now, Started: r.started, Clock: r.clock,
+		Version: version, Site: r.policy.Site, Plane: r.lives.Name(), Userspace: r.userspace, Now: now, Started: r.started, Clock: r.clock,
 		HalfOpen: r.engine.HalfOpen, Sessions: []control.Session{}, Tunnels: []control.Tunnel{}, Peers: []string{},
 		Certificates: []control.Certificate{own("sign", r.own.Sign), own("enc", r.own.Enc)},
 		Counters:     control.Counters{Datagrams: r.server, Packets: r.plane},
@@ -52,6 +53,28 @@ func describe(r reading, version string, now time.Time) control.Status {
 		s.Tunnels = append(s.Tunnels, x)
 	}
 	return s
+}
+
+// userspaceOf is what the userspace plane works with; nil: there is none now.
+func userspaceOf(p plane) *control.Userspace {
+	var on tunnel.Offload
+	switch u := p.(type) {
+	case *tunnel.Plane:
+		on = u.Offloads()
+	case *both:
+		var there bool
+		if on, there = u.offloads(); !there {
+			return nil
+		}
+	default:
+		return nil
+	}
+	out := &control.Userspace{Offloads: on.Names(), Missing: on.Missing().Names()}
+	if kernels := esp.Kernels(); len(kernels) > 0 { // the best is the last, and it is taken
+		best := kernels[len(kernels)-1]
+		out.Crypto, out.ConstantTime = best.Name, best.ConstantTime
+	}
+	return out
 }
 
 func own(role string, c trust.Certificate) control.Certificate {

@@ -55,7 +55,7 @@ type Report struct {
 // checks are all, in the order of a report.
 func checks() []func(*Facts) []Finding {
 	return []func(*Facts) []Finding{
-		checkGathered, checkSuites, checkTun, checkRights, checkMemoryLock,
+		checkGathered, checkSuites, checkTun, checkOffloads, checkRights, checkMemoryLock,
 		checkForwarding, checkReversePath, checkXFRMSettings, checkNFT,
 		checkSNAT, checkOpenings, checkForwarded, checkContainers,
 		checkPorts, checkXFRM, checkRules, checkConnected, checkPaths,

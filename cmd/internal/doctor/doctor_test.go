@@ -114,6 +114,12 @@ func TestEachFaultIsOneLineWithItsFix(t *testing.T) {
 			f.TunDevice, f.Policy.Tunnels[0].Suites = fs.ErrNotExist, []policy.Suite{policy.SM4GCM128}
 		}, "suite", Fail, "no plane", "tun"},
 		{"no plane at all", func(f *Facts) { f.TunDevice, f.Kernel.Major = fs.ErrNotExist, 4 }, "suite", Fail, "no TUN device", "5.17"},
+		{"no large UDP packets", func(f *Facts) {
+			f.Offloads = Offloads{Tried: true, Have: []string{"tun-tso", "udp-gro"}, Lacks: []string{"tun-uso", "udp-segment"}}
+		}, "offloads", Note, "finds tun-tso udp-gro; it does one by one", "tun-uso from Linux 6.2 on, udp-segment from Linux 4.18 on"},
+		{"no offload at all", func(f *Facts) { f.Offloads = Offloads{Tried: true, Lacks: []string{"multi-queue"}} },
+			"offloads", Note, "finds none", "multi-queue from Linux 3.8 on"},
+		{"all offloads", func(f *Facts) { f.Offloads = Offloads{Tried: true, Have: []string{"udp-gro"}} }, "offloads", OK, "finds udp-gro", ""},
 		{"no TUN", func(f *Facts) { f.TunDevice = errors.New("gone") }, "tun", Fail, "gone", "modprobe tun"},
 		{"no rights", func(f *Facts) { f.Rights = 1 << capNetRaw }, "rights", Fail, "CAP_NET_BIND_SERVICE, CAP_NET_ADMIN", "root"},
 		{"little memory to lock", func(f *Facts) { f.Rights, f.MemoryLock = f.Rights&^(1<<capIPCLock), 64<<10 },

@@ -21,6 +21,7 @@ type Facts struct {
 
 	Kernel     Kernel
 	TunDevice  error  // of opening /dev/net/tun; nil: it can be opened
+	Offloads   Offloads
 	Rights     uint64 // effective capabilities, as bits
 	MemoryLock uint64 // RLIMIT_MEMLOCK in bytes
 
@@ -152,6 +153,12 @@ func (f *Facts) outer(peer string) string {
 		}
 	}
 	return ""
+}
+
+// Offloads are what the userspace plane would use of this kernel, and what not.
+type Offloads struct {
+	Tried       bool // false: see Blind
+	Have, Lacks []string
 }
 
 // Trial is the outcome of trying a suite in the kernel.

@@ -21,6 +21,7 @@ import (
 
 	"yumen/cmd/internal/config"
 	"yumen/cmd/internal/pki"
+	"yumen/esp/tunnel"
 	"yumen/policy"
 	"yumen/xfrm"
 )
@@ -135,6 +136,11 @@ func (f *Facts) gatherSystem() {
 	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if f.TunDevice = err; err == nil {
 		tun.Close()
+	}
+	if err == nil {
+		on, err := tunnel.ProbeOffloads()
+		f.blind("offloads", err)
+		f.Offloads = Offloads{Tried: err == nil, Have: on.Names(), Lacks: on.Missing().Names()}
 	}
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

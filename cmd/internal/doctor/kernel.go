@@ -162,3 +162,37 @@ func checkTun(f *Facts) []Finding {
 	}
 	return one("tun", OK, "/dev/net/tun can be opened", "")
 }
+
+// offloadSince is the first Linux with each offload of the userspace plane.
+func offloadSince(name string) string {
+	switch name {
+	case "tun-uso":
+		return "6.2"
+	case "udp-gro":
+		return "5.0"
+	case "udp-segment":
+		return "4.18"
+	}
+	return "3.8"
+}
+
+// checkOffloads says what of speed the kernel keeps from the userspace plane. Nothing
+// is wrong without: packets then go one by one.
+func checkOffloads(f *Facts) []Finding {
+	if !f.Offloads.Tried || f.Settings.Dataplane == dataplaneKernel {
+		return nil
+	}
+	have := "none"
+	if len(f.Offloads.Have) > 0 {
+		have = strings.Join(f.Offloads.Have, " ")
+	}
+	if len(f.Offloads.Lacks) == 0 {
+		return one("offloads", OK, "the userspace plane finds "+have, "")
+	}
+	var since []string
+	for _, name := range f.Offloads.Lacks {
+		since = append(since, name+" from Linux "+offloadSince(name)+" on")
+	}
+	return one("offloads", Note, fmt.Sprintf("the userspace plane finds %s; it does one by one what others would do in runs: %s",
+		have, strings.Join(f.Offloads.Lacks, " ")), "for more speed a newer kernel: "+strings.Join(since, ", "))
+}
