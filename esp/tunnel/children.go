@@ -42,7 +42,7 @@ func (p *Plane) Install(c esp.Child, from esp.State) error {
 	}
 	x := &pair{
 		child: in.Child(), in: in, out: out, kind: kindOf(c.Path.Remote.Addr(), c.Path.Encap),
-		last: &readings{},
+		last: &readings{}, muted: p.muted[c.Tunnel],
 	}
 	x.size(p.outerMTU(c.Path))
 	p.table, p.pairs[c.ID] = table, x

@@ -15,6 +15,9 @@ const (
 	icmpForeign
 	rawReceived
 	otherPlane
+	echoSent
+	echoAnswered
+	echoReceived
 	dropMalformed
 	dropNoPolicy
 	dropNoSA
@@ -35,15 +38,20 @@ const (
 	dropCongestion
 	dropTUN
 	dropIKE
+	dropMuted
+	dropEcho
 	lostEvent
+	lostEcho
 	counters
 )
 
 var counterNames = [counters]string{
 	"sealed", "opened", "ike-received", "keepalive-received", "icmp-believed", "icmp-foreign", "raw-received", "other-plane",
+	"echo-sent", "echo-answered", "echo-received",
 	"malformed", "no-policy", "no-sa", "wait-full", "wait-timeout", "not-sealed",
 	"too-big", "send", "reassembly", "unknown-spi", "wrong-path", "replayed", "bad-auth", "bad-selector",
-	"dummy", "limit", "policy-in", "congestion", "tun", "ike-queue", "event-queue",
+	"dummy", "limit", "policy-in", "congestion", "tun", "ike-queue", "muted", "echo-unanswered",
+	"event-queue", "echo-queue",
 }
 
 // counts is written by all workers.
@@ -58,8 +66,9 @@ func (c *counts) addMany(n counter, many int) { c[n].Add(uint64(many)) }
 // explain themselves; "icmp-believed" are errors about the size of packets of ours,
 // "icmp-foreign" such about packets that no child sent; "raw-received" are packets of
 // protocol 50 but for those of the kernel plane, of which "other-plane" counts our
-// copies, with those that came by UDP; every other name is the
-// reason of a drop.
+// copies, with those that came by UDP; "echo-sent" are probes and answers to such that
+// left, "echo-answered" the answers among them, "echo-received" answers that came; every
+// other name is the reason of a drop.
 func (p *Plane) Counters() map[string]uint64 {
 	m := make(map[string]uint64, counters)
 	for i := range p.counts {

@@ -37,6 +37,7 @@ type inWorker struct {
 	whole   *esp.Reassembler
 	expired time.Time
 	unknown *sources
+	courier courier // of answers
 	moved   map[esp.ChildID]netip.AddrPort
 	fragID  uint32
 }
@@ -46,7 +47,7 @@ func newInWorker(p *Plane, k kind, i int) *inWorker {
 		plane: p, host: newTUNWriter(p.tuns[i%len(p.tuns)]), kind: k, place: uint32(i), places: uint32(1 + len(p.spread[k])), list: make([]received, 0, mostReceived),
 		jobs: make([]esp.Opening, 0, mostReceived), piece: make([]byte, maxPacket),
 		joiner: segment.Joiner{TCP: p.offloads&OffloadTSO != 0, UDP: p.offloads&OffloadUSO != 0},
-		whole:  esp.NewReassembler(esp.ReassemblyLimits{}), unknown: newSources(), moved: map[esp.ChildID]netip.AddrPort{},
+		whole:  esp.NewReassembler(esp.ReassemblyLimits{}), unknown: newSources(), moved: map[esp.ChildID]netip.AddrPort{}, courier: newCourier(p),
 	}
 }
 
@@ -138,6 +139,10 @@ func (w *inWorker) packet(s *snapshot, d *datagram) {
 		w.plane.counts.add(dropWrongPath)
 		return
 	}
+	if x.muted {
+		w.plane.counts.add(dropMuted)
+		return
+	}
 	if len(w.list) == mostReceived {
 		w.finish(s)
 	}
@@ -155,13 +160,17 @@ func (w *inWorker) finish(s *snapshot) {
 	for i := range w.list {
 		r, o := &w.list[i], &w.jobs[i]
 		w.notices(r.x)
-		if o.Err != nil && !errors.Is(o.Err, esp.ErrFragment) {
+		if o.Err != nil && !errors.Is(o.Err, esp.ErrFragment) && !errors.Is(o.Err, esp.ErrEcho) {
 			w.plane.counts.add(reasonOf(o.Err))
 			continue
 		}
 		r.x.last.in.Store(now)
 		if w.kind.udp() {
 			w.follow(r, o.Packet)
+		}
+		if errors.Is(o.Err, esp.ErrEcho) {
+			w.echo(s, r.x, o.Inner)
+			continue
 		}
 		if esp.Decapsulate(o.Inner, r.tos) != nil {
 			w.plane.counts.add(dropCongestion)
@@ -242,8 +251,11 @@ func (w *inWorker) deliver(s *snapshot, x *pair, o *esp.Opening) {
 		}
 		v = s.spd.Match(p.FlowIn())
 	}
-	if v.Action != policy.Protect || v.Tunnel < 0 || s.tunnels[v.Tunnel].name != x.child.Tunnel {
+	if v.Action != policy.Protect || v.Tunnel < 0 || !s.tunnels[v.Tunnel].takes(x.child.Tunnel) {
 		w.plane.counts.add(dropPolicyIn)
+		return
+	}
+	if s.pings && w.pong(s, x, inner, &p) {
 		return
 	}
 	size := len(inner)

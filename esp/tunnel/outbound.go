@@ -35,6 +35,7 @@ type outWorker struct {
 	open     *outbox // with messages that have not left yet
 	failed   [mostMessages]span
 	now      int64 // of the batch, Unix nanoseconds
+	flows    *esp.Flows
 	waiting  waiting
 	asked    time.Time
 	whole    *esp.Reassembler
@@ -110,10 +111,11 @@ func (w *outWorker) large(s *snapshot, b []byte) {
 		return
 	}
 	var x *pair
-	if v := s.spd.Match(p.FlowOut()); v.Action == policy.Protect && v.Tunnel >= 0 {
-		x = s.sending(s.tunnels[v.Tunnel].name)
+	v := s.spd.Match(p.FlowOut())
+	if v.Action == policy.Protect && v.Tunnel >= 0 {
+		x = s.ways[v.Tunnel].of(w.flows, &p)
 	}
-	if x == nil || w.split.Largest() > x.limit(p) {
+	if x == nil || x.muted || w.split.Largest() > x.limit(p) {
 		w.cutting, w.answered = true, false
 		for n := w.split.Next(w.cutOff); n > 0; n = w.split.Next(w.cutOff) {
 			w.packet(s, w.cutOff[:n])
@@ -122,7 +124,7 @@ func (w *outWorker) large(s *snapshot, b []byte) {
 		return
 	}
 	if !w.waiting.empty() {
-		w.unhold(s, x)
+		w.unhold(s, v.Tunnel)
 	}
 	for n := w.split.Left(); n > 0; n = w.split.Left() {
 		if !w.batch.roomy(n) {
@@ -148,14 +150,13 @@ func (w *outWorker) packet(s *snapshot, b []byte) {
 		w.plane.counts.add(dropNoPolicy)
 		return
 	}
-	t, ours := s.tunnels[v.Tunnel], &b[0] != &read[0]
-	x := s.sending(t.name)
+	ours, x := &b[0] != &read[0], s.ways[v.Tunnel].of(w.flows, &p)
 	if x == nil {
-		w.trap(t, b, ours)
+		w.trap(&s.tunnels[v.Tunnel], b, ours)
 		return
 	}
 	if !w.waiting.empty() {
-		w.unhold(s, x) // first what came first
+		w.unhold(s, v.Tunnel) // first what came first
 	}
 	w.fit(s, x, parsed{b: b, p: p, ours: ours})
 }

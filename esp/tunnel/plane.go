@@ -86,6 +86,10 @@ type Plane struct {
 	snap     atomic.Pointer[snapshot]
 	counts   counts
 	events   chan esp.Event
+	echoes   chan esp.Echo
+	probe    prober
+	token    [tokenLen]byte // only we know what pings of ours carry
+	flowSeed uint64
 	reports  chan report
 	ike      chan ikeDatagram
 	push     atomic.Pointer[func(data []byte, local, remote netip.AddrPort)]
@@ -97,6 +101,9 @@ type Plane struct {
 	policy  *policy.Policy
 	spd     *policy.SPD
 	tunnels []tunnelEntry
+	places  map[string]int // of tunnels in the policy, by name; replaced, never changed
+	groups  map[string]*group
+	muted   map[string]bool // by tunnel
 	zones   []zone
 	extra   []policy.RouteRule
 	table   *esp.Table
@@ -123,7 +130,7 @@ func New(cfg Config) (*Plane, error) {
 	p := &Plane{
 		cfg: cfg.withDefaults(), done: make(chan struct{}), pairs: map[esp.ChildID]*pair{},
 		paths: map[netip.Addr]learned{}, probed: map[ends]learned{}, reports: make(chan report, 16),
-		events: make(chan esp.Event, eventQueue), ike: make(chan ikeDatagram, ikeQueue),
+		events: make(chan esp.Event, eventQueue), ike: make(chan ikeDatagram, ikeQueue), muted: map[string]bool{},
 	}
 	if err := p.open(); err != nil {
 		p.release()
@@ -131,6 +138,10 @@ func New(cfg Config) (*Plane, error) {
 	}
 	p.spd, _ = policy.Compile(&policy.Policy{}) // drops everything
 	p.publish()
+	if err := p.startProbes(); err != nil {
+		p.release()
+		return nil, err
+	}
 	p.start()
 	return p, nil
 }
@@ -281,12 +292,16 @@ func (p *Plane) Close() error {
 	}
 	p.closed = true
 	p.mu.Unlock()
+	p.probe.mu.Lock()
+	p.probe.closed = true
+	p.probe.mu.Unlock()
 	p.release()
 	for _, x := range p.pairs {
 		x.in.Close()
 		x.out.Close()
 	}
 	close(p.events)
+	close(p.echoes)
 	return nil
 }
 
@@ -350,10 +365,8 @@ func (p *Plane) SetPolicy(pol *policy.Policy) error {
 	if _, err := planRules(zones, extra, surroundings{}, p.cfg); err != nil {
 		return fmt.Errorf("set policy: %w", err)
 	}
-	p.policy, p.spd, p.zones, p.extra, p.tunnels = pol, spd, zones, extra, nil
+	p.policy, p.spd, p.zones, p.extra = pol, spd, zones, extra
 	p.within = tunnelsOf(zones, pol)
-	for _, t := range pol.Tunnels {
-		p.tunnels = append(p.tunnels, tunnelEntry{name: t.Name, waits: t.Start != policy.StartNone})
-	}
+	p.enlist(pol)
 	return p.apply()
 }

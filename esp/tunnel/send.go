@@ -18,6 +18,10 @@ const (
 
 // stage copies one inner packet to where it will be sealed.
 func (w *outWorker) stage(x *pair, inner []byte) {
+	if x.muted {
+		w.plane.counts.add(dropMuted)
+		return
+	}
 	if !w.batch.roomy(len(inner)) {
 		w.flush()
 	}
@@ -270,6 +274,6 @@ func newOutWorker(p *Plane, i int) *outWorker {
 		step: uint16(len(p.tuns)), id: uint16(i), fragID: uint32(i),
 		plane: p, tun: p.tuns[i], host: newTUNWriter(p.tuns[i]), buf: make([]byte, segment.HeaderLen+maxPacket),
 		cutOff: make([]byte, maxPacket), piece: make([]byte, maxPacket), batch: newBatch(),
-		whole: esp.NewReassembler(esp.ReassemblyLimits{}), acquired: map[string]time.Time{},
+		whole: esp.NewReassembler(esp.ReassemblyLimits{}), acquired: map[string]time.Time{}, flows: esp.NewFlows(p.flowSeed),
 	}
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ type pair struct {
 	mss4  int // largest TCP segment over IPv4; 0: any
 	mss6  int
 	turn  uint64 // of the last Use; 0: never sent
+	muted bool   // see Mute
 	last  *readings
 }
 
@@ -28,12 +30,21 @@ type pair struct {
 type readings struct {
 	in, out atomic.Int64
 	sealing atomic.Bool
+	// Of the one worker that opens by the child: echoes asked for, and the time that
+	// their answers stand for.
+	asked   uint64
+	answers int64
 }
 
 // snapshot is everything a worker needs, frozen.
 type snapshot struct {
 	spd      *policy.SPD
 	tunnels  []tunnelEntry // by index in the policy
+	ways     []way         // beside tunnels; of a group by its head
+	places   map[string]int
+	members  map[string]member // of groups, by tunnel
+	heads    map[string]int    // by group
+	pings    bool              // some group has a target
 	table    *esp.Table
 	in       map[*esp.Inbound]*pair
 	out      map[*esp.Outbound]*pair
@@ -48,7 +59,14 @@ type snapshot struct {
 // tunnelEntry is what a worker needs of a tunnel in the policy.
 type tunnelEntry struct {
 	name  string
-	waits bool // for a child that we negotiate when it is missed
+	waits bool     // for a child that we negotiate when it is missed
+	group string   // it is the head of; empty: it is none
+	also  []string // the other members of that group
+}
+
+// takes says whether a packet that came by a tunnel is one of this entry's.
+func (t *tunnelEntry) takes(tunnel string) bool {
+	return t.name == tunnel || len(t.also) > 0 && slices.Contains(t.also, tunnel)
 }
 
 // sentKey names the child of a packet of ours that somebody quotes.
@@ -57,7 +75,7 @@ type sentKey struct {
 	spi    esp.SPI
 }
 
-// sending is the child that a tunnel sends by; nil: none.
+// sending is the child that one tunnel sends by, in a group or not; nil: none.
 func (s *snapshot) sending(tunnel string) *pair {
 	out := s.table.Outbound(tunnel)
 	if out == nil {
@@ -91,11 +109,34 @@ func (p *Plane) publish() {
 		spd: p.spd, tunnels: p.tunnels, table: p.table, in: map[*esp.Inbound]*pair{}, out: map[*esp.Outbound]*pair{},
 		sent:    make(map[sentKey]*pair, len(p.pairs)),
 		foreign: p.foreign,
-		own4:    p.own4, own6: p.own6, tunMTU: p.tunMTU, maxOuter: p.cfg.MTU,
+		own4:    p.own4, own6: p.own6, tunMTU: p.tunMTU, maxOuter: p.cfg.MTU, places: p.places,
 	}
 	for _, x := range p.pairs {
 		s.in[x.in], s.out[x.out] = x, x
 		s.sent[sentKey{remote: x.child.Path.Remote.Addr().Unmap(), spi: x.child.Out.SPI}] = x
 	}
+	p.direct(s)
 	p.snap.Store(s)
+}
+
+// direct says by which children the packets of each tunnel leave. The caller holds mu.
+func (p *Plane) direct(s *snapshot) {
+	s.ways = make([]way, len(s.tunnels))
+	one := make([]*pair, len(s.tunnels))
+	for i, t := range s.tunnels {
+		if g := p.groups[t.group]; g != nil {
+			s.ways[i] = p.wayOf(g, s.sending)
+		} else if one[i] = s.sending(t.name); one[i] != nil {
+			s.ways[i].pairs = one[i : i+1]
+		}
+	}
+	s.members, s.heads = map[string]member{}, map[string]int{}
+	for _, g := range p.groups {
+		head := p.places[g.members[0]]
+		s.heads[g.name] = head
+		s.pings = s.pings || g.target.IsValid()
+		for _, name := range g.members {
+			s.members[name] = member{head: head, tag: tagOf(name), target: g.target, from: g.from}
+		}
+	}
 }

@@ -15,7 +15,7 @@ const acquireGap = time.Second // between two acquires of one tunnel
 
 // trap takes a packet whose tunnel has no child to send by: it asks for one and
 // lets the packet wait. A tunnel that only responds cannot ask.
-func (w *outWorker) trap(t tunnelEntry, b []byte, ours bool) {
+func (w *outWorker) trap(t *tunnelEntry, b []byte, ours bool) {
 	if !t.waits {
 		w.plane.counts.add(dropNoSA)
 		return
@@ -48,8 +48,8 @@ func (w *outWorker) tendOnce() *snapshot {
 	defer w.end()
 	s := w.plane.snap.Load()
 	for tunnel := range w.waiting.lines {
-		if x := s.sending(tunnel); x != nil {
-			w.unhold(s, x)
+		if i, known := s.places[tunnel]; known && len(s.ways[i].pairs) > 0 {
+			w.unhold(s, i)
 		}
 	}
 	w.flush()
@@ -65,20 +65,21 @@ func (w *outWorker) tendOnce() *snapshot {
 	return s
 }
 
-// unhold sends what waits for the tunnel of x. The policy may have changed since.
-func (w *outWorker) unhold(s *snapshot, x *pair) {
-	for _, h := range w.waiting.take(x.child.Tunnel) {
+// unhold sends what waits for a tunnel that has a child now, by its place. The policy
+// may have changed since.
+func (w *outWorker) unhold(s *snapshot, tunnel int) {
+	for _, h := range w.waiting.take(s.tunnels[tunnel].name) {
 		p, err := esp.ParsePacket(h.data)
 		if err != nil {
 			w.plane.counts.add(dropMalformed)
 			continue
 		}
 		v := s.spd.Match(blind(p.FlowOut(), p))
-		if v.Action != policy.Protect || v.Tunnel < 0 || s.tunnels[v.Tunnel].name != x.child.Tunnel || v.NeedPorts && p.Fragment {
+		if v.Action != policy.Protect || v.Tunnel != tunnel || v.NeedPorts && p.Fragment {
 			w.plane.counts.add(dropNoPolicy)
 			continue
 		}
-		w.fit(s, x, parsed{b: h.data, p: p, ours: h.ours})
+		w.fit(s, s.ways[tunnel].of(w.flows, &p), parsed{b: h.data, p: p, ours: h.ours})
 	}
 }
 
