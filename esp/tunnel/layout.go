@@ -81,6 +81,14 @@ func (s surroundings) source(local netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
+// inside is an address of ours in a network, or none.
+func (s surroundings) inside(n policy.Net) netip.Addr {
+	if i := slices.IndexFunc(s.own, n.Contains); i >= 0 {
+		return s.own[i]
+	}
+	return netip.Addr{}
+}
+
 // sortPrefixes orders and removes what is there twice.
 func sortPrefixes(list []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(list, netip.Prefix.Compare)

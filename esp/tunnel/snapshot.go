@@ -135,8 +135,9 @@ func (p *Plane) direct(s *snapshot) {
 		head := p.places[g.members[0]]
 		s.heads[g.name] = head
 		s.pings = s.pings || g.target.IsValid()
+		from := p.around.inside(g.local)
 		for _, name := range g.members {
-			s.members[name] = member{head: head, tag: tagOf(name), target: g.target, from: g.from}
+			s.members[name] = member{head: head, tag: tagOf(name), target: g.target, from: from}
 		}
 	}
 }

@@ -52,11 +52,16 @@ func dryTunnels() []policy.Tunnel {
 
 func newDry(t testing.TB) *dry {
 	t.Helper()
+	return newDryOf(t, &policy.Policy{Peers: []policy.Peer{{Name: "peer"}}, Tunnels: dryTunnels()})
+}
+
+func newDryOf(t testing.TB, pol *policy.Policy) *dry {
+	t.Helper()
 	d := &dry{keep: true, now: time.Unix(1000, 0)}
 	d.Plane = &Plane{
 		cfg:  Config{Now: func() time.Time { d.mu.Lock(); defer d.mu.Unlock(); return d.now }}.withDefaults(),
 		done: make(chan struct{}), events: make(chan esp.Event, eventQueue), ike: make(chan ikeDatagram, 1),
-		reports: make(chan report, 16), pairs: map[esp.ChildID]*pair{}, paths: map[netip.Addr]learned{}, probed: map[ends]learned{},
+		reports: make(chan report, 16), pairs: map[esp.ChildID]*pair{}, muted: map[string]bool{}, paths: map[netip.Addr]learned{}, probed: map[ends]learned{},
 	}
 	d.tunMTU = 1500
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -77,18 +82,19 @@ func newDry(t testing.TB) *dry {
 	for k := range d.sockets {
 		d.sockets[k] = &socket{conn: conn, kind: kind(k)}
 	}
-	pol := &policy.Policy{Peers: []policy.Peer{{Name: "peer"}}, Tunnels: dryTunnels()}
 	if d.spd, err = policy.Compile(pol); err != nil {
 		t.Fatal(err)
 	}
-	for _, x := range pol.Tunnels {
-		d.tunnels = append(d.tunnels, tunnelEntry{name: x.Name, waits: x.Start != policy.StartNone})
-	}
+	d.enlist(pol)
 	d.publish()
+	if err := d.startProbes(); err != nil {
+		t.Fatal(err)
+	}
 	d.out = newOutWorker(d.Plane, 0)
 	d.out.send4, d.out.whole6 = d.catch(d.sockets[raw4]), d.catch(d.sockets[raw6])
 	d.out.send6[raw6], d.out.send6[udp6] = d.catch(d.sockets[raw6]), d.catch(d.sockets[udp6])
-	d.workers = []*worker{&d.out.worker}
+	d.workers = append(d.workers, &d.out.worker)
+	d.catchCourier(&d.probe.courier)
 	return d
 }
 
@@ -120,6 +126,37 @@ func (d *dry) catch(s *socket) *outbox {
 		}
 	}
 	return o
+}
+
+// catchCourier does the same for single packets. IPv6 headers are the kernel's, so that
+// room stands for them.
+func (d *dry) catchCourier(c *courier) {
+	for k := range c.by {
+		s := newSender(d.sockets[k])
+		s.try = func(uintptr) bool {
+			s.errno = 0
+			d.calls++
+			if !d.keep {
+				return true
+			}
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			var b []byte
+			if kind(k).v6() {
+				b = make([]byte, outerRoom(kind(k)))
+			}
+			d.sent = append(d.sent, append(b, unsafe.Slice(s.iov.Base, s.iov.Len)...))
+			return true
+		}
+		c.by[k] = s
+	}
+}
+
+// receiver is a worker for packets of a kind, whose answers are caught.
+func (d *dry) receiver(k kind) *inWorker {
+	in := newInWorker(d.Plane, k, 0)
+	d.catchCourier(&in.courier)
+	return in
 }
 
 // hand gives the worker a packet as if it had been read.
@@ -188,7 +225,7 @@ func steady(t testing.TB, path esp.Path) (*dry, func()) {
 		t.Fatal(err)
 	}
 	d.keep = false
-	in := newInWorker(d.Plane, kindOf(path.Remote.Addr(), path.Encap), 0)
+	in := d.receiver(kindOf(path.Remote.Addr(), path.Encap))
 	answer := packet4(1400-20, true)
 	copy(answer[12:], []byte{10, 2, 0, 2, 10, 1, 0, 2})
 	putHeaderChecksum(answer[:20])

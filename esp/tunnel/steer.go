@@ -45,8 +45,8 @@ func (y *way) turn(n uint64) *pair {
 type group struct {
 	name    string
 	members []string // in the order of the policy; the first is the head
+	local   policy.Net
 	target  netip.Addr
-	from    netip.Addr   // an address of ours that may talk to target; none: there is none
 	to      []esp.Weight // the last word about who carries; empty: whoever has a child
 	over    []esp.Weight // what spread was made of
 	spread  esp.Spread
@@ -195,4 +195,16 @@ func (p *Plane) enlist(pol *policy.Policy) {
 	}
 }
 
-func groupsOf(pol *policy.Policy) []*group { return nil }
+// groupsOf reads the groups of a policy that Compile has accepted.
+func groupsOf(pol *policy.Policy) (list []*group) {
+	for _, g := range pol.Groups {
+		one := &group{name: g.Name, target: g.Probe.Target}
+		for _, m := range g.Members {
+			one.members = append(one.members, m.Tunnel)
+		}
+		head, _ := pol.Tunnel(g.Head())
+		one.local = head.Selector.Local
+		list = append(list, one)
+	}
+	return list
+}

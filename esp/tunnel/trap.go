@@ -48,7 +48,11 @@ func (w *outWorker) tendOnce() *snapshot {
 	defer w.end()
 	s := w.plane.snap.Load()
 	for tunnel := range w.waiting.lines {
-		if i, known := s.places[tunnel]; known && len(s.ways[i].pairs) > 0 {
+		i, known := s.places[tunnel]
+		switch {
+		case !known:
+			w.plane.counts.addMany(dropNoPolicy, len(w.waiting.take(tunnel)))
+		case len(s.ways[i].pairs) > 0:
 			w.unhold(s, i)
 		}
 	}

@@ -169,12 +169,18 @@ func TestAPolicyThatChangedWhileAPacketWaitedHolds(t *testing.T) {
 	if err := d.Install(us, esp.State{}); err != nil {
 		t.Fatal(err)
 	}
-	d.spd, d.tunnels = newDry(t).spd, []tunnelEntry{{name: "another"}, {name: "responds"}}
+	d.tunnels = []tunnelEntry{{name: "another"}, {name: "responds"}, {name: "asks"}}
+	d.places = map[string]int{"another": 0, "responds": 1, "asks": 2}
 	d.table = d.table.WithOutbound(d.pairs[1].out)
 	d.publish()
 	d.out.tend()
 	if d.count(sealed) != 0 || d.count(dropNoPolicy) != 1 {
 		t.Errorf("a packet left by a tunnel that is no longer its own: %v", d.Counters())
+	}
+	d.out.waiting.add(d.cfg.Now(), "gone", inner(1, 100), false)
+	d.out.tend()
+	if d.count(dropNoPolicy) != 2 || !d.out.waiting.empty() {
+		t.Errorf("a packet waits for a tunnel that is gone: %v", d.Counters())
 	}
 }
 
