@@ -40,11 +40,12 @@ type courier struct {
 func newCourier(p *Plane) courier {
 	c := courier{plane: p, note: make([]byte, 0, ip6Header+8+pingLen), buf: make([]byte, outerMost+espBefore+ip6Header+8+pingLen+espBehind)}
 	for k := range kinds {
-		switch s := p.sockets[k]; {
-		case !k.v6() && p.sender != nil: // the header is ours, see openSender
-			c.by[k] = newSender(p.sender)
-		case k.v6() && s != nil:
-			c.by[k] = newSender(s)
+		s := p.sockets[k]
+		if !k.v6() {
+			s = p.asker // the header is ours, see openSender
+		}
+		if s != nil {
+			c.by[k] = newHastySender(s)
 		}
 	}
 	return c

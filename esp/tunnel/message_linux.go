@@ -109,13 +109,23 @@ type sender struct {
 	iov    unix.Iovec
 	hdr    unix.Msghdr
 	errno  unix.Errno
+	flags  int
 	try    func(fd uintptr) bool
+	once   func(fd uintptr) // nil: a full socket is waited for
+}
+
+// newHastySender makes a sender that waits for nothing: a full socket is an error.
+func newHastySender(s *socket) *sender {
+	w := newSender(s)
+	w.flags |= unix.MSG_DONTWAIT
+	w.once = func(fd uintptr) { w.try(fd) }
+	return w
 }
 
 func newSender(s *socket) *sender {
-	w := &sender{socket: s}
+	w := &sender{socket: s, flags: unix.MSG_NOSIGNAL}
 	w.try = func(fd uintptr) bool {
-		_, _, errno := unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&w.hdr)), unix.MSG_NOSIGNAL)
+		_, _, errno := unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&w.hdr)), uintptr(w.flags))
 		w.errno = errno
 		return errno != unix.EAGAIN
 	}
@@ -132,7 +142,13 @@ func (w *sender) send(data []byte, e envelope) error {
 	w.hdr = unix.Msghdr{Iov: &w.iov}
 	w.hdr.SetIovlen(1)
 	w.letter.address(&w.hdr, w.socket.kind, e)
-	if err := w.socket.conn.Write(w.try); err != nil {
+	var err error
+	if w.once != nil {
+		err = w.socket.conn.Control(w.once)
+	} else {
+		err = w.socket.conn.Write(w.try)
+	}
+	if err != nil {
 		return err
 	}
 	if w.errno != 0 {

@@ -79,6 +79,7 @@ type Plane struct {
 	bulk     []*socket                // for runs of ESP in UDP over IPv4, one for each worker; empty: one by one
 	senders  []*socket                // of whole IPv4 packets, one for each worker
 	sender6  *socket                  // of whole IPv6 packets; nil like the others
+	asker    *socket                  // of probes over IPv4, with room of its own: they leave though traffic fills its socket
 	icmp     [2]*socket               // errors about size, IPv4 and IPv6
 	workers  []*worker
 	running  sync.WaitGroup
@@ -196,6 +197,9 @@ func (p *Plane) openSenders() (err error) {
 		}
 		p.senders = append(p.senders, s)
 	}
+	if p.asker, err = openSender(false, p.cfg.Mark); err != nil {
+		return err
+	}
 	if p.icmp[0], err = openICMP(false, p.cfg.Mark); err != nil || p.sockets[raw6] == nil {
 		return err
 	}
@@ -312,7 +316,7 @@ func (p *Plane) release() {
 		q.file.Close()
 	}
 	all := append(append(slices.Concat(p.spread[:]...), p.bulk...), p.senders...)
-	all = append(append(all, p.sockets[:]...), p.sender6, p.icmp[0], p.icmp[1])
+	all = append(append(all, p.sockets[:]...), p.sender6, p.asker, p.icmp[0], p.icmp[1])
 	for _, s := range all {
 		if s != nil {
 			s.file.Close()

@@ -82,6 +82,7 @@ func newDryOf(t testing.TB, pol *policy.Policy) *dry {
 	for k := range d.sockets {
 		d.sockets[k] = &socket{conn: conn, kind: kind(k)}
 	}
+	d.asker = d.sockets[raw4]
 	if d.spd, err = policy.Compile(pol); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func (d *dry) catch(s *socket) *outbox {
 // room stands for them.
 func (d *dry) catchCourier(c *courier) {
 	for k := range c.by {
-		s := newSender(d.sockets[k])
+		s := newHastySender(d.sockets[k])
 		s.try = func(uintptr) bool {
 			s.errno = 0
 			d.calls++
