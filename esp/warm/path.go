@@ -1,0 +1,352 @@
+package warm
+
+import (
+	"slices"
+	"time"
+
+	"yumen/policy"
+)
+
+const (
+	// history is how many probes are remembered: the window, those on their way, and
+	// the longest run of losses that a policy may ask for.
+	history = 256
+	// medianOf is how many round trips the median is taken over.
+	medianOf = 15
+	// firstTimeout is waited for answers before the round trip is known (RFC 6298 2.1).
+	firstTimeout = time.Second
+	// A probe is not waited for longer than maxTimeout, so that a path does not seem to
+	// work for long because it once was slow; nor given up before leastTimeout, which
+	// is what a busy machine may take.
+	maxTimeout   = 2 * time.Second
+	leastTimeout = 20 * time.Millisecond
+)
+
+// fate is what became of a probe.
+type fate uint8
+
+const (
+	pending fate = iota
+	answered
+	lost
+)
+
+type probe struct {
+	seq  uint64
+	sent time.Time
+	trip time.Duration
+	fate fate
+}
+
+// path is what is known of one member.
+type path struct {
+	name             string
+	priority, weight int
+	probe            policy.Probe
+
+	child, link, drilled bool
+	// failed: it stopped working since it got its child, and has not recovered.
+	// proven: it did, or answered well from the beginning.
+	failed, proven bool
+	bad            Reason // of one that is proven: Loss or Delay
+	goodSince      time.Time
+	told           State
+	since          time.Time // of told
+
+	ring  [history]probe
+	n     uint64 // probes ever put into ring
+	open  uint64 // none before it is on its way
+	from  uint64 // the first that counts for loss: what was lost in an outage is past
+	run   int    // answers in a row
+	heard bool   // it answered at some time
+
+	smooth, vary time.Duration // round trip and its variation (RFC 6298 2)
+	jitter       time.Duration // smoothed difference of neighbours (RFC 3550 6.4.1)
+	newest       time.Duration // the last round trip
+
+	total, gone uint64 // probes judged, and those of them that were lost
+}
+
+func newPath(m policy.Member, p policy.Probe) *path {
+	return &path{name: m.Tunnel, priority: m.Priority, weight: m.Weight, probe: p, link: true, told: Down}
+}
+
+// inherit takes over everything but what the policy says.
+func (p *path) inherit(o *path) {
+	name, priority, weight, probe := p.name, p.priority, p.weight, p.probe
+	*p = *o
+	p.name, p.priority, p.weight, p.probe = name, priority, weight, probe
+}
+
+func (p *path) setChild(up bool) {
+	if up && !p.child {
+		p.forget()
+		p.failed = false
+	}
+	p.child = up
+	p.unproven(!up)
+}
+
+func (p *path) setLink(up bool) {
+	if up != p.link {
+		p.failed, p.run = true, 0
+		p.from = p.n
+	}
+	p.link = up
+	p.unproven(!up)
+}
+
+func (p *path) setFailed(on bool) {
+	if on != p.drilled {
+		p.failed, p.run = true, 0
+		p.from = p.n
+	}
+	p.drilled = on
+	p.unproven(on)
+}
+
+func (p *path) unproven(yes bool) {
+	if yes {
+		p.proven, p.bad = false, ""
+	}
+}
+
+// forget drops the probes of the past, not the round trip.
+func (p *path) forget() {
+	p.n, p.open, p.from, p.run = 0, 0, 0, 0
+}
+
+func (p *path) at(i uint64) *probe { return &p.ring[i%history] }
+
+// first is the number of the oldest probe that is remembered.
+func (p *path) first() uint64 {
+	if p.n < history {
+		return 0
+	}
+	return p.n - history
+}
+
+func (p *path) sent(now time.Time, seq uint64) {
+	*p.at(p.n) = probe{seq: seq, sent: now}
+	p.n++
+}
+
+func (p *path) answered(now, at time.Time, seq uint64) {
+	for i := p.n; i > p.first(); i-- {
+		one := p.at(i - 1)
+		if one.seq != seq {
+			continue
+		}
+		if one.fate == answered {
+			return // repeated
+		}
+		late := one.fate == lost
+		one.fate, one.trip = answered, max(at.Sub(one.sent), 0)
+		p.measure(one.trip)
+		p.heard = true
+		switch {
+		case late: // it was judged already: a slow path is known better now
+			p.gone--
+		default:
+			p.total++
+			p.run++
+		}
+		p.rate(now)
+		return
+	}
+}
+
+// measure follows the round trip.
+func (p *path) measure(trip time.Duration) {
+	if !p.heard {
+		p.smooth, p.vary, p.newest = trip, trip/2, trip
+		return
+	}
+	p.jitter += (abs(trip-p.newest) - p.jitter) / 16
+	p.vary += (abs(p.smooth-trip) - p.vary) / 4
+	p.smooth += (trip - p.smooth) / 8
+	p.newest = trip
+}
+
+func abs(d time.Duration) time.Duration { return max(d, -d) }
+
+// timeout is how long an answer is waited for. Half an interval is the least, so that
+// the last of Lost probes is given up before the next one is due.
+func (p *path) timeout() time.Duration {
+	if !p.heard {
+		return firstTimeout
+	}
+	return min(max(p.probe.Interval/2, leastTimeout, p.smooth+4*p.vary), maxTimeout)
+}
+
+// deadline is when the oldest probe on its way will be given up; zero: none is.
+func (p *path) deadline() time.Time {
+	p.open = max(p.open, p.first())
+	for p.open < p.n && p.at(p.open).fate != pending {
+		p.open++
+	}
+	if p.open == p.n {
+		return time.Time{}
+	}
+	return p.at(p.open).sent.Add(p.timeout())
+}
+
+// judge gives up the probes that have waited long enough.
+func (p *path) judge(now time.Time) {
+	if due := p.deadline(); due.IsZero() || now.Before(due) {
+		return
+	}
+	wait, any := p.timeout(), false
+	for i := p.open; i < p.n; i++ {
+		if one := p.at(i); one.fate == pending && now.Sub(one.sent) >= wait {
+			one.fate = lost
+			p.total++
+			p.gone++
+			p.run, any = 0, true
+		}
+	}
+	if !any {
+		return
+	}
+	if p.lostInARow() >= p.probe.Lost {
+		p.failed = true
+		p.unproven(true)
+		p.from = p.n
+	}
+	p.rate(now)
+}
+
+// lostInARow counts the losses since the newest probe that was answered.
+func (p *path) lostInARow() int {
+	n := 0
+	for i := p.n; i > p.first(); i-- {
+		switch p.at(i - 1).fate {
+		case answered:
+			return n
+		case lost:
+			n++
+		}
+	}
+	return n
+}
+
+// rate follows whether the path is good, bad or not yet either.
+func (p *path) rate(now time.Time) {
+	if !p.usable() {
+		return
+	}
+	enough := p.run >= p.probe.Recover
+	if judged, _ := p.window(p.from); !p.proven && (enough || !p.failed && judged >= policy.ProbeWindow) {
+		p.proven, p.failed, p.goodSince = true, false, now
+	}
+	if !p.proven {
+		return
+	}
+	loss, median := p.loss(), time.Duration(0)
+	if p.probe.Delay > 0 {
+		median = p.median()
+	}
+	was := p.bad
+	switch {
+	case p.probe.Loss > 0 && loss > p.probe.Loss:
+		p.bad = Loss
+	case p.probe.Delay > 0 && median > p.probe.Delay:
+		p.bad = Delay
+	case p.bad == Loss && (2*loss > p.probe.Loss || !enough):
+	case p.bad == Delay && (median > p.probe.Delay*4/5 || !enough):
+	default:
+		p.bad = ""
+	}
+	if was != "" && p.bad == "" {
+		p.goodSince = now
+	}
+}
+
+// usable: nothing but its probes speaks against the path.
+func (p *path) usable() bool { return p.child && p.link && !p.drilled }
+
+// loss is the share of lost probes, in percent of a whole window: one probe lost of
+// two is no loss of half.
+func (p *path) loss() int {
+	_, gone := p.window(p.from)
+	return gone * 100 / policy.ProbeWindow
+}
+
+// recentLoss is the share of lost probes for people: of those that there were, an
+// outage included.
+func (p *path) recentLoss() int {
+	judged, gone := p.window(0)
+	return gone * 100 / max(judged, 1)
+}
+
+// window counts the last ProbeWindow probes from number from on.
+func (p *path) window(from uint64) (judged, gone int) {
+	for i := p.n; i > max(p.first(), from) && judged < policy.ProbeWindow; i-- {
+		switch p.at(i - 1).fate {
+		case answered:
+			judged++
+		case lost:
+			judged++
+			gone++
+		}
+	}
+	return judged, gone
+}
+
+// median is that of the last round trips; zero if there were none.
+func (p *path) median() time.Duration {
+	var trips []time.Duration
+	for i := p.n; i > p.first() && len(trips) < medianOf; i-- {
+		if one := p.at(i - 1); one.fate == answered {
+			trips = append(trips, one.trip)
+		}
+	}
+	if len(trips) == 0 {
+		return 0
+	}
+	slices.Sort(trips)
+	return trips[len(trips)/2]
+}
+
+func (p *path) state() State {
+	switch {
+	case !p.usable():
+		return Down
+	case p.proven && p.bad == "":
+		return Good
+	case p.proven:
+		return Bad
+	case !p.failed:
+		return Untried
+	case p.run > 0:
+		return Recovering
+	}
+	return Down
+}
+
+// why says why a path is not good; empty for one that is, or of which nothing is known.
+func (p *path) why() Reason {
+	switch {
+	case p.drilled:
+		return Drill
+	case !p.child:
+		return NoChild
+	case !p.link:
+		return LinkDown
+	case p.failed:
+		return ProbeLost
+	}
+	return p.bad
+}
+
+// hopeless orders paths that do not work: the lower, the sooner it may do so after
+// all.
+func (p *path) hopeless() int {
+	switch {
+	case p.drilled || !p.child:
+		return 2
+	case !p.link:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,205 @@
+package warm_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"yumen/esp/warm"
+	"yumen/policy"
+)
+
+// last is the last flip of an end.
+func (l *lab) last(e int) warm.Flip {
+	l.t.Helper()
+	if len(l.flips[e]) == 0 {
+		l.t.Fatal("no flip")
+	}
+	return l.flips[e][len(l.flips[e])-1]
+}
+
+func TestEachTroubleIsTheReasonOfItsFlip(t *testing.T) {
+	for _, c := range []struct {
+		reason warm.Reason
+		delay  time.Duration // threshold
+		do     func(l *lab)
+	}{
+		{warm.ProbeLost, 0, func(l *lab) { l.wires[0].ways[1].cut = true }},
+		{warm.Loss, 0, func(l *lab) { l.wires[0].ways[0].loss = 0.35 }},
+		{warm.Delay, 80 * time.Millisecond, func(l *lab) { l.wires[0].ways[0].delay = 120 * time.Millisecond }},
+		{warm.LinkDown, 0, func(l *lab) { l.link(0, 0, false) }},
+		{warm.NoChild, 0, func(l *lab) { l.child(0, false) }},
+		{warm.Drill, 0, func(l *lab) { l.step(0, warm.Fail{Member: 0, On: true}) }},
+	} {
+		g := groupOf(2)
+		g.Probe.Delay, g.Probe.Lost = c.delay, 5
+		l := newLab(t, 42, g)
+		l.run(8 * time.Second)
+		before := len(l.flips[0])
+		c.do(l)
+		l.run(12 * time.Second)
+		if len(l.flips[0]) != before+1 || l.last(0).Reason != c.reason || l.last(0).Cause != "path-a" {
+			t.Errorf("%s: flips are %+v", c.reason, l.flips[0][before:])
+		}
+		if p := l.ends[0].View().Paths[0]; p.Why != c.reason || p.State == warm.Good {
+			t.Errorf("%s: the path is %+v", c.reason, p)
+		}
+	}
+}
+
+func TestWithoutThresholdsASlowPathIsKept(t *testing.T) {
+	g := groupOf(2)
+	g.Probe.Loss = 0
+	l := newLab(t, 1, g)
+	l.run(8 * time.Second)
+	before := len(l.flips[0])
+	l.wires[0].ways[0].delay = 700 * time.Millisecond
+	l.run(20 * time.Second)
+	// It becomes slow at once, so its answers seem lost until its pace is known; then
+	// it is good again, and preferred.
+	if n := len(l.flips[0]) - before; n > 2 {
+		t.Errorf("%d flips", n)
+	}
+	if p := l.ends[0].View().Paths[0]; p.State != warm.Good || !p.Carries || p.RTT < 700*time.Millisecond {
+		t.Errorf("the slow path is %+v", p)
+	}
+}
+
+func TestNeverMeansThatTrafficStaysWhereItIs(t *testing.T) {
+	g := groupOf(2)
+	g.PreemptDelay = policy.NeverPreempt
+	l := newLab(t, 3, g)
+	l.run(5 * time.Second)
+	l.link(0, 0, false)
+	l.run(5 * time.Second)
+	l.link(0, 0, true)
+	l.run(10 * time.Minute)
+	if f := l.last(0); f.Reason != warm.LinkDown || l.ends[0].View().Paths[0].State != warm.Good {
+		t.Errorf("last flip %+v, path a %v", f, l.ends[0].View().Paths[0].State)
+	}
+	l.wires[1].ways[0].cut = true
+	l.run(5 * time.Second)
+	if f := l.last(0); f.Reason != warm.ProbeLost || !slices.Equal(f.To, []string{"path-a"}) {
+		t.Errorf("last flip %+v", f)
+	}
+}
+
+// machine steps one group by hand.
+type machine struct {
+	t   *testing.T
+	g   *warm.Group
+	now time.Time
+	seq uint64
+}
+
+func newMachine(t *testing.T, g policy.Group) *machine {
+	return &machine{t: t, g: warm.New(g), now: time.Unix(1_800_000_000, 0)}
+}
+
+func (m *machine) step(in warm.Input) *warm.Flip { m.t.Helper(); return m.g.Step(m.now, in).Flip }
+
+// rounds sends n probes by each member, of which those named answer.
+func (m *machine) rounds(n int, members int, answer ...int) (flips []warm.Flip) {
+	for range n {
+		m.seq++
+		for i := range members {
+			m.g.Step(m.now, warm.Sent{Member: i, Seq: m.seq})
+		}
+		m.now = m.now.Add(5 * time.Millisecond)
+		for _, i := range answer {
+			if f := m.step(warm.Answered{Member: i, Seq: m.seq}); f != nil {
+				flips = append(flips, *f)
+			}
+		}
+		m.now = m.now.Add(95 * time.Millisecond)
+		if f := m.step(warm.Tick{}); f != nil {
+			flips = append(flips, *f)
+		}
+	}
+	return flips
+}
+
+func (m *machine) up(members int) {
+	for i := range members {
+		m.step(warm.Child{Member: i, Up: true})
+	}
+}
+
+func TestDeadPathsTakeTurnsSlowly(t *testing.T) {
+	m := newMachine(t, groupOf(3))
+	m.up(3)
+	m.rounds(20, 3, 0, 1, 2)
+	flips := m.rounds(100, 3)
+	for i := 1; i < len(flips); i++ {
+		if d := flips[i].At.Sub(flips[i-1].At); d < 2*time.Second {
+			t.Errorf("turns after %v: %+v", d, flips)
+		}
+	}
+	seen := map[string]bool{}
+	for _, f := range flips {
+		seen[f.To[0]] = true
+	}
+	if len(seen) != 3 || len(flips) > 6 {
+		t.Errorf("10 s of silence led to %+v", flips)
+	}
+}
+
+func TestAFarEndThatNeverAnsweredKeepsTheFirstPath(t *testing.T) {
+	m := newMachine(t, groupOf(2))
+	m.up(2)
+	if flips := m.rounds(600, 2); len(flips) != 0 {
+		t.Errorf("flips among paths of which nothing is known: %+v", flips)
+	}
+	if got := m.g.Steer(); len(got) != 1 || got[0].Tunnel != "path-a" {
+		t.Errorf("carried by %v", got)
+	}
+}
+
+func TestALateAnswerIsNoLoss(t *testing.T) {
+	m := newMachine(t, groupOf(2))
+	m.up(2)
+	m.rounds(20, 2, 0, 1)
+	sent := m.now
+	m.seq++
+	m.step(warm.Sent{Member: 0, Seq: m.seq})
+	m.now = m.now.Add(300 * time.Millisecond)
+	m.step(warm.Tick{})
+	if v := m.g.View().Paths[0]; v.Lost != 1 {
+		t.Fatalf("not given up: %+v", v)
+	}
+	m.step(warm.Answered{Member: 0, Seq: m.seq, At: sent.Add(290 * time.Millisecond)})
+	m.step(warm.Answered{Member: 0, Seq: m.seq}) // repeated
+	m.step(warm.Answered{Member: 0, Seq: 9999})  // never asked
+	if v := m.g.View().Paths[0]; v.Lost != 0 || v.Loss != 0 || v.Judged != 21 {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestANewPolicyTakesOverWhatIsKnown(t *testing.T) {
+	m := newMachine(t, groupOf(2))
+	m.up(2)
+	m.rounds(20, 2, 0, 1)
+	m.step(warm.Link{Member: 0, Up: false})
+	changed := groupOf(3)
+	changed.Probe.Loss = 50
+	changed.Members[0], changed.Members[2] = changed.Members[2], changed.Members[0] // the order is another
+	next := warm.New(changed)
+	next.Inherit(m.g)
+	if got := next.Steer(); len(got) != 1 || got[0].Tunnel != "path-b" {
+		t.Fatalf("carried by %v after the change", got)
+	}
+	v := next.View()
+	if p := v.Paths[2]; p.Tunnel != "path-a" || p.Why != warm.LinkDown || p.Answered == false {
+		t.Errorf("path a is %+v", p)
+	}
+	if v.Last == nil || v.Flips[warm.LinkDown] != 1 {
+		t.Errorf("flips forgotten: %+v", v)
+	}
+	gone := groupOf(3)
+	gone.Members = []policy.Member{gone.Members[0], gone.Members[2]} // the one that carries went
+	last := warm.New(gone)
+	last.Inherit(m.g)
+	if f := last.Step(m.now, warm.Child{Member: 1, Up: true}).Flip; f == nil || f.To[0] != "path-c" {
+		t.Errorf("after its carrier went, the group does %+v", f)
+	}
+}
