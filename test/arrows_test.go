@@ -34,6 +34,7 @@ var house = map[string]room{
 	"esp/internal/lanes":     {foreign: map[string]string{gmsm: "soft.go"}, pure: true},
 	"esp/internal/lanes/gen": {},
 	"esp/internal/segment":   {pure: true},
+	"esp/links":              {foreign: map[string]string{"github.com/vishvananda/netlink": "*_linux.go", "golang.org/x": "*_linux.go"}},
 	"esp/ours":               {},
 	"esp/warm":               {own: "esp policy", pure: true},
 	"esp/tunnel": {own: "esp esp/internal/segment esp/ours policy", foreign: map[string]string{
