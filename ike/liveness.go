@@ -99,11 +99,13 @@ func (s *session) greet() {
 }
 
 // initialContact drops what is left of the peer's life before this session: the
-// sessions of the same certificate pair and the children that were there when
-// this session began. What crossed with it is not older.
+// sessions of the same certificate pair, or of another at the same address (a second
+// machine took over), and the children that were there when this session began. What
+// crossed with it is not older.
 func (s *session) initialContact() {
 	for _, o := range slices.Clone(s.peer.live) {
-		if o == s || !o.up.Before(s.created) || o.mark != s.mark {
+		another := o.mark != s.mark && (s.nat.theirs || o.remote.Addr() != s.remote.Addr())
+		if o == s || !o.up.Before(s.created) || another {
 			continue
 		}
 		s.e.tell(o.event(IKEDown, Replaced, "the peer started anew"))

@@ -52,6 +52,26 @@ func TestEverySamplePolicyLoadsAndCompiles(t *testing.T) {
 	}
 }
 
+// Both machines of a site with keepalived have one policy, which stands by without
+// the address that keepalived.conf moves.
+func TestSampleForKeepalivedNamesTheSharedAddress(t *testing.T) {
+	dir := filepath.Join("..", "configs", "keepalived")
+	p, err := policy.Load(filepath.Join(dir, "policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policy.Compile(p); err != nil {
+		t.Error(err)
+	}
+	vrrp, err := os.ReadFile(filepath.Join(dir, "keepalived.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shared := p.Peers[0].Local.Addr; !strings.Contains(string(vrrp), "\n        "+shared.String()+"/32 dev") {
+		t.Errorf("keepalived.conf does not move %v", shared)
+	}
+}
+
 func TestEverySampleTunnelHasItsMirror(t *testing.T) {
 	for dir, sites := range samples(t) {
 		for _, a := range sites {

@@ -18,6 +18,7 @@ need sysctl procps
 need tcpdump tcpdump
 if [ "$want" = test ]; then
 	need nft nftables
+	need keepalived keepalived
 	need qemu-aarch64-static qemu-user-static
 	need tshark tshark
 	need openssl openssl
