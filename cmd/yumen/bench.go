@@ -45,6 +45,7 @@ Let nothing else run meanwhile. It takes root, but for --only kernels.`,
 	f.IntVar(&o.Tunnels, "tunnels", o.Tunnels, "concurrent tunnels, 5 to 5000")
 	f.Float64Var(&o.AcceptLoss, "accept-loss", o.AcceptLoss, "percent that may be lost at the rate called throughput")
 	f.StringSliceVar(&o.Only, "only", nil, "some of "+strings.Join(bench.Parts(), ", "))
+	f.StringSliceVar(&o.Ways, "ways", o.Ways, "suites, and protocol 50 or UDP: some of "+strings.Join(bench.Ways(), ", "))
 	f.StringVar(&o.json, "json", "", "file for the figures; - is standard output, without the table")
 	f.StringVar(&o.plot, "plot", "", "folder for plots (SVG)")
 	return c
@@ -54,7 +55,7 @@ func (o *benchFlags) run(c *cobra.Command) error {
 	options := o.Options
 	if o.quick {
 		options = bench.Quick()
-		options.Only, options.AcceptLoss = o.Only, o.AcceptLoss
+		options.Only, options.AcceptLoss, options.Ways = o.Only, o.AcceptLoss, o.Ways
 		if c.Flags().Changed("seconds") {
 			options.Seconds = o.Seconds
 		}

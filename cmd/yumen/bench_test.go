@@ -89,7 +89,7 @@ func TestAQuickBenchMeasuresAPairAndLeavesNothing(t *testing.T) {
 	t.Setenv("TMPDIR", temp)
 	file := filepath.Join(out, "figures.json")
 	// The test asks whether it measures, not what: the machine may be busy.
-	status, table, progress := yumen("bench", "--quick", "--accept-loss", "20", "--tunnels", "10", "--json", file, "--plot", filepath.Join(out, "plots"))
+	status, table, progress := yumen("bench", "--quick", "--accept-loss", "20", "--tunnels", "10", "--ways", "cbc,gcm-udp", "--json", file, "--plot", filepath.Join(out, "plots"))
 	if status != 0 {
 		t.Fatalf("exit status %d: %s", status, progress)
 	}
@@ -99,10 +99,12 @@ func TestAQuickBenchMeasuresAPairAndLeavesNothing(t *testing.T) {
 	if err := errors.Join(err, json.Unmarshal(b, &r)); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Throughput) < 5 || len(r.Loss) < 5 || len(r.Latency) < 4 || len(r.Tunnels) < 1 || len(r.Kernels) < 2 {
+	if len(r.Throughput) < 10 || len(r.Loss) < 10 || len(r.Latency) < 8 || len(r.Tunnels) < 1 || len(r.Kernels) < 2 {
 		t.Errorf("figures are missing: %s", table)
 	}
+	seen := map[string]int{}
 	for _, x := range r.Throughput {
+		seen[x.Way]++
 		if x.Mbit <= 0 || x.Packets <= 0 || x.Loss > 20 {
 			t.Errorf("throughput %+v", x)
 		}
@@ -121,6 +123,9 @@ func TestAQuickBenchMeasuresAPairAndLeavesNothing(t *testing.T) {
 		if x.PerSecond <= 0 || x.Concurrent != 10 || x.Resident <= 0 {
 			t.Errorf("tunnels %+v", x)
 		}
+	}
+	if seen["cbc"] < 5 || seen["gcm-udp"] < 5 {
+		t.Errorf("throughput by way: %v", seen)
 	}
 	planes := map[string]bool{}
 	for _, x := range r.Tunnels {
@@ -171,6 +176,9 @@ func TestAnInterruptedBenchLeavesNothing(t *testing.T) {
 
 func TestBenchRefusesWhatItDoesNotMeasure(t *testing.T) {
 	if status, _, stderr := yumen("bench", "--only", "speed"); status != exitFailed || !strings.Contains(stderr, "throughput") {
+		t.Errorf("exit status %d: %s", status, stderr)
+	}
+	if status, _, stderr := yumen("bench", "--ways", "ah"); status != exitFailed || !strings.Contains(stderr, "gcm-udp") {
 		t.Errorf("exit status %d: %s", status, stderr)
 	}
 	status, out, stderr := yumen("bench", "--quick", "--seconds", "0.05", "--only", "kernels", "--json", "-")

@@ -44,10 +44,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 func (o Options) conditions() Conditions {
-	return Conditions{Suite: policy.SM4CBCHMACSM3.Describe(96), MTU: linkMTU, Seconds: o.Seconds, Rounds: o.Rounds, AcceptLoss: o.AcceptLoss,
+	return Conditions{Ways: o.chosen(), Seconds: o.Seconds, Rounds: o.Rounds, AcceptLoss: o.AcceptLoss,
 		Notes: []string{
 			"Both gateways, both hosts and the generator share this machine, and the wire is a veth: not line rate, and less than a gateway alone on these cores.",
-			"Lengths are of inner IP packets. ESP by protocol 50, inner and outer addresses of the same family; one flow through one tunnel.",
+			"Lengths are of inner IP packets. Inner and outer addresses are of the same family; one flow through one tunnel. Tunnels are negotiated for cbc.",
 			"Memory is what the gateway's process holds more with its tunnels, garbage included; kernel memory is not in it.",
 		}}
 }
@@ -65,13 +65,9 @@ func (o Options) say(format string, args ...any) {
 // runPlane measures one data plane.
 func (o Options) runPlane(ctx context.Context, r *Report, plane string) error {
 	if o.wants("throughput", "loss", "latency") {
-		for _, f := range families() {
-			err := within(func(w *world) error { return o.runPair(ctx, r, w, pairing{plane, f}) })
-			if err := fatal(ctx, err); err != nil {
+		for _, way := range o.chosen() {
+			if err := o.runWay(ctx, r, plane, way); err != nil {
 				return err
-			}
-			if err != nil {
-				r.gap("plane "+plane+", "+f.name, err)
 			}
 		}
 	}
@@ -90,6 +86,26 @@ func (o Options) runPlane(ctx context.Context, r *Report, plane string) error {
 		r.gap("plane "+plane+", tunnels", err)
 	}
 	return fatal(ctx, err)
+}
+
+// runWay measures both families one way.
+func (o Options) runWay(ctx context.Context, r *Report, plane string, way Way) error {
+	if plane == "kernel" {
+		if err := xfrm.Probe(way.suite); err != nil {
+			r.gap("plane kernel, "+way.Name, err)
+			return nil
+		}
+	}
+	for _, f := range families() {
+		err := within(func(w *world) error { return o.runPair(ctx, r, w, pairing{plane, f, way}) })
+		if err := fatal(ctx, err); err != nil {
+			return err
+		}
+		if err != nil {
+			r.gap("plane "+plane+", "+way.Name+", "+f.name, err)
+		}
+	}
+	return nil
 }
 
 // errWorld is behind what keeps every part from working.
@@ -119,28 +135,32 @@ func fatal(ctx context.Context, err error) error {
 type pairing struct {
 	plane string
 	family
+	Way
 }
+
+// about names what of it is measured.
+func (x pairing) about(what string) string { return x.plane + ", " + x.Name + ", " + what }
 
 // runPair measures what packets of one family go through.
 func (o Options) runPair(ctx context.Context, r *Report, w *world, x pairing) error {
-	o.say("%s, %s: a pair of gateways", x.plane, x.name)
-	p, err := o.newPair(ctx, w, x.plane, x.family)
+	o.say("%s: a pair of gateways", x.about(x.name))
+	p, err := o.newPair(ctx, w, x)
 	if err != nil {
 		return err
 	}
 	for _, l := range x.loads() {
 		if o.wants("latency") && len(l.lengths) == 1 {
-			o.say("%s, %s: latency", x.plane, l.name)
+			o.say("%s: latency", x.about(l.name))
 			lat, err := o.measureLatency(ctx, p, l)
-			lat.Plane = x.plane
-			if err := r.keep(ctx, x.plane+", "+l.name+", latency", err, func() { r.Latency = append(r.Latency, lat) }); err != nil {
+			lat.Plane, lat.Way = x.plane, x.Name
+			if err := r.keep(ctx, x.about(l.name)+", latency", err, func() { r.Latency = append(r.Latency, lat) }); err != nil {
 				return err
 			}
 		}
 		if !o.wants("throughput", "loss") {
 			continue
 		}
-		if err := o.runLoad(ctx, r, p, x.plane, l); err != nil {
+		if err := o.runLoad(ctx, r, p, x, l); err != nil {
 			return err
 		}
 	}
@@ -148,17 +168,17 @@ func (o Options) runPair(ctx context.Context, r *Report, w *world, x pairing) er
 }
 
 // runLoad measures loss and throughput of one load.
-func (o Options) runLoad(ctx context.Context, r *Report, p *pair, plane string, l load) error {
+func (o Options) runLoad(ctx context.Context, r *Report, p *pair, x pairing, l load) error {
 	s, err := p.stream(l)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	o.say("%s, %s: loss", plane, l.name)
+	o.say("%s: loss", x.about(l.name))
 	loss, err := o.measureLoss(ctx, s)
-	loss.Plane = plane
+	loss.Plane, loss.Way = x.plane, x.Name
 	full := loss.Packets
-	err = r.keep(ctx, plane+", "+l.name+", loss", err, func() {
+	err = r.keep(ctx, x.about(l.name)+", loss", err, func() {
 		if o.wants("loss") {
 			r.Loss = append(r.Loss, loss)
 		}
@@ -166,10 +186,10 @@ func (o Options) runLoad(ctx context.Context, r *Report, p *pair, plane string, 
 	if err != nil || !o.wants("throughput") || full == 0 {
 		return err
 	}
-	o.say("%s, %s: throughput", plane, l.name)
+	o.say("%s: throughput", x.about(l.name))
 	thr, err := o.measureThroughput(ctx, s, full)
-	thr.Plane = plane
-	return r.keep(ctx, plane+", "+l.name+", throughput", err, func() { r.Throughput = append(r.Throughput, thr) })
+	thr.Plane, thr.Way = x.plane, x.Name
+	return r.keep(ctx, x.about(l.name)+", throughput", err, func() { r.Throughput = append(r.Throughput, thr) })
 }
 
 // keep takes a figure, or says why there is none; its error ends the run.

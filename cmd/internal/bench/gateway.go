@@ -113,6 +113,7 @@ type gateway struct {
 // setup is what a gateway is made of.
 type setup struct {
 	name, plane, policy string
+	mtu                 int // outside
 }
 
 // gateway writes all files of a gateway and starts it.
@@ -130,7 +131,7 @@ func (s *space) gateway(ca *authority, program string, x setup) (*gateway, error
 		return nil, err
 	}
 	boot := fmt.Sprintf("policy: policy.yaml\nstate_dir: state\ncontrol_socket: c.sock\ndataplane: %s\nmtu: %d\n"+
-		"sign_cert: sign.crt\nsign_key: sign.key\nenc_cert: enc.crt\nenc_key: enc.key\nlog:\n  level: warn\n", x.plane, linkMTU)
+		"sign_cert: sign.crt\nsign_key: sign.key\nenc_cert: enc.crt\nenc_key: enc.key\nlog:\n  level: warn\n", x.plane, x.mtu)
 	files = append(files, pki.File{Path: filepath.Join(dir, "ca.crt"), Data: ca.pem},
 		pki.File{Path: filepath.Join(dir, "policy.yaml"), Data: []byte(x.policy), Private: true},
 		pki.File{Path: filepath.Join(dir, "gateway.yaml"), Data: []byte(boot), Private: true})

@@ -47,17 +47,18 @@ type pair struct {
 	hostA, hostB *space
 }
 
-func (f family) policy(us, them, remote, nets string) string {
+func (x pairing) policy(us, them, remote, nets string) string {
 	start := ""
 	if us == "b" {
 		start = "    start: respond\n"
 	}
-	return fmt.Sprintf("site: %s\npeers:\n  - name: %s\n    remote: %s\n    ca: ca.crt\n    subject: %q\ntunnels:\n"+
-		"  - name: t\n    peer: %s\n%s    suites: [%s]\n%s", us, them, remote, subject(them), them, nets, suiteWord, start)
+	return fmt.Sprintf("site: %s\npeers:\n  - name: %s\n    remote: %s\n    ca: ca.crt\n    subject: %q\n%stunnels:\n"+
+		"  - name: t\n    peer: %s\n%s    suites: [%s]\n%s", us, them, remote, subject(them), x.encap(), them, nets, x.word(), start)
 }
 
 // newPair builds all of it and waits until the tunnel is up at both ends.
-func (o Options) newPair(ctx context.Context, w *world, plane string, f family) (*pair, error) {
+func (o Options) newPair(ctx context.Context, w *world, x pairing) (*pair, error) {
+	f := x.family
 	var at [4]*space
 	for i := range at {
 		var err error
@@ -68,9 +69,9 @@ func (o Options) newPair(ctx context.Context, w *world, plane string, f family) 
 	of := func(addr string) []string { return []string{fmt.Sprintf("%s/%d", addr, f.bits)} }
 	all := map[string]string{"IPv4": "0.0.0.0/0", "IPv6": "::/0"}[f.name]
 	err := errors.Join(
-		link(end{at[0], "eth0", of(f.hostA)}, end{at[1], "in", of(f.innerA)}),
-		link(end{at[1], "out", of(f.outerA)}, end{at[2], "out", of(f.outerB)}),
-		link(end{at[2], "in", of(f.innerB)}, end{at[3], "eth0", of(f.hostB)}))
+		link(end{at[0], "eth0", of(f.hostA), 0}, end{at[1], "in", of(f.innerA), 0}),
+		link(end{at[1], "out", of(f.outerA), x.MTU}, end{at[2], "out", of(f.outerB), x.MTU}),
+		link(end{at[2], "in", of(f.innerB), 0}, end{at[3], "eth0", of(f.hostB), 0}))
 	if err != nil {
 		return nil, err
 	}
@@ -85,14 +86,14 @@ func (o Options) newPair(ctx context.Context, w *world, plane string, f family) 
 	nets := func(local, remote string) string {
 		return fmt.Sprintf("    local: %s\n    remote: %s\n", local, remote)
 	}
-	b, err := at[2].gateway(ca, o.Program, setup{"b", plane, f.policy("b", "a", f.outerA, nets(f.netB, f.netA))})
+	b, err := at[2].gateway(ca, o.Program, setup{"b", x.plane, x.policy("b", "a", f.outerA, nets(f.netB, f.netA)), x.MTU})
 	if err != nil {
 		return nil, err
 	}
 	if err := b.wait(ctx, "gateway b", func(control.Status) bool { return true }); err != nil {
 		return nil, err
 	}
-	a, err := at[1].gateway(ca, o.Program, setup{"a", plane, f.policy("a", "b", f.outerB, nets(f.netA, f.netB))})
+	a, err := at[1].gateway(ca, o.Program, setup{"a", x.plane, x.policy("a", "b", f.outerB, nets(f.netA, f.netB)), x.MTU})
 	if err != nil {
 		return nil, err
 	}

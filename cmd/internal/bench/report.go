@@ -39,8 +39,7 @@ type Machine struct {
 
 // Conditions are what the figures depend on.
 type Conditions struct {
-	Suite      string   `json:"suite"`
-	MTU        int      `json:"mtu"`                 // outside, bytes
+	Ways       []Way    `json:"ways"`
 	Seconds    float64  `json:"seconds"`             // of one trial
 	Rounds     int      `json:"rounds"`              // trials that a median is taken of
 	AcceptLoss float64  `json:"accept_loss_percent"` // what throughput may lose
@@ -51,6 +50,7 @@ type Conditions struct {
 // direction. Rates count inner IP packets, headers included.
 type Throughput struct {
 	Plane   string  `json:"plane"`
+	Way     string  `json:"way"`
 	Case    string  `json:"case"`
 	Mbit    float64 `json:"mbit_per_s"`
 	Packets float64 `json:"packets_per_s"`
@@ -60,6 +60,7 @@ type Throughput struct {
 // Loss is what becomes of all that the generator can send.
 type Loss struct {
 	Plane    string  `json:"plane"`
+	Way      string  `json:"way"`
 	Case     string  `json:"case"`
 	Offered  float64 `json:"offered_mbit_per_s"`
 	Received float64 `json:"received_mbit_per_s"`
@@ -70,6 +71,7 @@ type Loss struct {
 // Latency is of round trips through both gateways at a low rate, in microseconds.
 type Latency struct {
 	Plane   string  `json:"plane"`
+	Way     string  `json:"way"`
 	Case    string  `json:"case"`
 	Median  float64 `json:"median_us"`
 	P99     float64 `json:"p99_us"`
@@ -154,13 +156,15 @@ type Options struct {
 	Tunnels    int      // concurrent tunnels, 5 to 5000
 	AcceptLoss float64  // percent that throughput may lose
 	Only       []string // of Parts; empty: all
+	Ways       []string // of Ways
 	Program    string   // the binary whose `run` is a gateway
 	Progress   io.Writer
 }
 
 // Standard is a run of a few minutes.
 func Standard() Options {
-	return Options{Seconds: 2, Rounds: 3, Steps: 6, Tunnels: 500, AcceptLoss: 0.1, Program: "/proc/self/exe"}
+	return Options{Seconds: 2, Rounds: 3, Steps: 6, Tunnels: 500, AcceptLoss: 0.1,
+		Ways: []string{"cbc", "cbc-udp", "gcm-udp"}, Program: "/proc/self/exe"}
 }
 
 // Quick is a run of seconds, to see that all works.
@@ -185,7 +189,7 @@ func (o Options) Check() error {
 			return fmt.Errorf("only %q: want some of %v", part, Parts())
 		}
 	}
-	return nil
+	return o.checkWays()
 }
 
 func (o Options) wants(parts ...string) bool {

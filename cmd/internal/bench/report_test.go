@@ -20,9 +20,9 @@ func sample() *Report {
 	m := Machine{Cores: 2, Kernel: "6.1.0", Path: "vaes", ConstantTime: true}
 	m.readCPU("model name\t: A <fast> CPU\nflags\t\t: fpu aes avx2 vaes vpclmulqdq pclmulqdq\n")
 	r := &Report{When: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Machine: m, Conditions: Standard().conditions(),
-		Throughput: []Throughput{{"user", "IPv4 64", 51.25, 100097.7, 0.05}, {"user", "IPv4 1428", 1143, 100052.5, 0}},
-		Loss:       []Loss{{"user", "IPv4 64", 80, 60, 117187.5, 25}},
-		Latency:    []Latency{{"user", "IPv4 64", 95.5, 210.125, 1499, 1}},
+		Throughput: []Throughput{{"user", "cbc", "IPv4 64", 51.25, 100097.7, 0.05}, {"user", "gcm-udp", "IPv4 1428", 1143, 100052.5, 0}},
+		Loss:       []Loss{{"user", "cbc", "IPv4 64", 80, 60, 117187.5, 25}},
+		Latency:    []Latency{{"user", "cbc", "IPv4 64", 95.5, 210.125, 1499, 1}},
 		Tunnels:    []Tunnels{{"user", 420.5, 1.9, 526.316, 500, 2, 41.2, 48.5}, {"kernel", 400, 0, 0, 5, 0, 40, 30}},
 		Kernels:    []Kernel{{"generic", false, "ESP:SM4_CBC/HMAC_SM3_96", 230, 500}, {"vaes", true, "ESP:SM4_CBC/HMAC_SM3_96", 2001, 1450}},
 	}

@@ -45,13 +45,14 @@ func (r *Report) charts() (list []chart) {
 	lat, tun := chart{name: "latency", title: "Round trip, microseconds"}, chart{name: "tunnels", title: "New tunnels per second"}
 	ker := chart{name: "kernels", title: "Crypto kernels on one core, Mbit/s"}
 	for _, x := range r.Throughput {
-		thr.bars = append(thr.bars, bar{x.Plane + ", " + x.Case, x.Mbit})
+		thr.bars = append(thr.bars, bar{x.Plane + ", " + x.Way + ", " + x.Case, x.Mbit})
 	}
 	for _, x := range r.Loss {
-		loss.bars = append(loss.bars, bar{x.Plane + ", " + x.Case, x.Loss})
+		loss.bars = append(loss.bars, bar{x.Plane + ", " + x.Way + ", " + x.Case, x.Loss})
 	}
 	for _, x := range r.Latency {
-		lat.bars = append(lat.bars, bar{x.Plane + ", " + x.Case + ", median", x.Median}, bar{x.Plane + ", " + x.Case + ", p99", x.P99})
+		what := x.Plane + ", " + x.Way + ", " + x.Case
+		lat.bars = append(lat.bars, bar{what + ", median", x.Median}, bar{what + ", p99", x.P99})
 	}
 	for _, x := range r.Tunnels {
 		tun.bars = append(tun.bars, bar{x.Plane, x.PerSecond})

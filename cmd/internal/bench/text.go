@@ -13,7 +13,10 @@ func (r *Report) WriteText(w io.Writer) error {
 	m, c := r.Machine, r.Conditions
 	fmt.Fprintf(&b, "%s, %d cores, Linux %s\nCPU features: %s\nuserspace ESP takes the path %s (%s)\n", m.CPU, m.Cores, m.Kernel,
 		strings.Join(m.Features, " "), m.Path, timing(m.ConstantTime))
-	fmt.Fprintf(&b, "%s, MTU %d, trials of %g s, medians of %d; throughput may lose %g %%\n", c.Suite, c.MTU, c.Seconds, c.Rounds, c.AcceptLoss)
+	for _, way := range c.Ways {
+		fmt.Fprintf(&b, "%s: %s, %s, MTU %d\n", way.Name, way.Suite, way.Outside, way.MTU)
+	}
+	fmt.Fprintf(&b, "trials of %g s, medians of %d; throughput may lose %g %%\n", c.Seconds, c.Rounds, c.AcceptLoss)
 	for _, n := range c.Notes {
 		fmt.Fprintf(&b, "note: %s\n", n)
 	}
@@ -53,17 +56,17 @@ type table struct {
 }
 
 func (r *Report) tables() []table {
-	thr := table{title: "Throughput, one direction", head: []string{"plane", "IP packets", "Mbit/s", "packets/s", "lost"}}
+	thr := table{title: "Throughput, one direction", head: []string{"plane", "way", "IP packets", "Mbit/s", "packets/s", "lost"}}
 	for _, x := range r.Throughput {
-		thr.rows = append(thr.rows, []string{x.Plane, x.Case, num(x.Mbit, 1), num(x.Packets, 0), num(x.Loss, 3) + " %"})
+		thr.rows = append(thr.rows, []string{x.Plane, x.Way, x.Case, num(x.Mbit, 1), num(x.Packets, 0), num(x.Loss, 3) + " %"})
 	}
-	loss := table{title: "Loss when all is sent that the generator can send", head: []string{"plane", "IP packets", "offered Mbit/s", "received Mbit/s", "packets/s", "lost"}}
+	loss := table{title: "Loss when all is sent that the generator can send", head: []string{"plane", "way", "IP packets", "offered Mbit/s", "received Mbit/s", "packets/s", "lost"}}
 	for _, x := range r.Loss {
-		loss.rows = append(loss.rows, []string{x.Plane, x.Case, num(x.Offered, 1), num(x.Received, 1), num(x.Packets, 0), num(x.Loss, 3) + " %"})
+		loss.rows = append(loss.rows, []string{x.Plane, x.Way, x.Case, num(x.Offered, 1), num(x.Received, 1), num(x.Packets, 0), num(x.Loss, 3) + " %"})
 	}
-	lat := table{title: "Latency, round trip at a low rate", head: []string{"plane", "IP packets", "median us", "p99 us", "samples", "lost"}}
+	lat := table{title: "Latency, round trip at a low rate", head: []string{"plane", "way", "IP packets", "median us", "p99 us", "samples", "lost"}}
 	for _, x := range r.Latency {
-		lat.rows = append(lat.rows, []string{x.Plane, x.Case, num(x.Median, 1), num(x.P99, 1), fmt.Sprint(x.Samples), fmt.Sprint(x.Lost)})
+		lat.rows = append(lat.rows, []string{x.Plane, x.Way, x.Case, num(x.Median, 1), num(x.P99, 1), fmt.Sprint(x.Samples), fmt.Sprint(x.Lost)})
 	}
 	tun := table{title: "Tunnels: main mode and quick mode, each peer with certificates of its own",
 		head: []string{"plane", "new/s", "gateway ms CPU", "new/s per gateway core", "concurrent", "repeated", "KiB each", "resident MiB"}}

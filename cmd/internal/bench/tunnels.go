@@ -34,7 +34,7 @@ func (o Options) measureTunnels(ctx context.Context, w *world, plane string) (Tu
 	if err != nil {
 		return Tunnels{}, err
 	}
-	err = link(end{gate, "out", []string{gatewayAt + "/24"}}, end{peers, "eth0", []string{callersAt + "/24"}})
+	err = link(end{at: gate, name: "out", addrs: []string{gatewayAt + "/24"}}, end{at: peers, name: "eth0", addrs: []string{callersAt + "/24"}})
 	if err == nil {
 		err = errors.Join(gate.route("198.18.0.0/15", callersAt), peers.route("198.18.0.0/15", ""), gate.route("100.64.0.0/10", callersAt))
 	}
@@ -51,7 +51,7 @@ func (o Options) measureTunnels(ctx context.Context, w *world, plane string) (Tu
 			return Tunnels{}, err
 		}
 	}
-	g, err := gate.gateway(ca, o.Program, setup{"gw", plane, policyFor(list)})
+	g, err := gate.gateway(ca, o.Program, setup{"gw", plane, policyFor(list), linkMTU})
 	if err != nil {
 		return Tunnels{}, err
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -143,13 +144,14 @@ type end struct {
 	at    *space
 	name  string
 	addrs []string
+	mtu   int // bytes; 0: that of Ethernet
 }
 
 // link joins two namespaces by a veth pair that passes single packets, as a wire
 // does.
 func link(a, b end) error {
 	err := a.at.do(func() error {
-		v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: a.name, MTU: linkMTU}, PeerName: b.name,
+		v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: a.name, MTU: cmp.Or(a.mtu, linkMTU)}, PeerName: b.name,
 			PeerNamespace: netlink.NsFd(int(b.at.ns.Fd()))}
 		return netlink.LinkAdd(v)
 	})
@@ -176,6 +178,11 @@ func (e end) raise() error {
 		}
 		a.Flags = unix.IFA_F_NODAD
 		if err := netlink.AddrAdd(l, a); err != nil {
+			return err
+		}
+	}
+	if e.mtu != 0 {
+		if err := netlink.LinkSetMTU(l, e.mtu); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ type Facts struct {
 	Synced bool      // the kernel's clock is steered (adjtimex)
 
 	Kernel     Kernel
-	TunDevice  error  // of opening /dev/net/tun; nil: it can be opened
+	TunDevice  error // of opening /dev/net/tun; nil: it can be opened
 	Offloads   Offloads
 	Rights     uint64 // effective capabilities, as bits
 	MemoryLock uint64 // RLIMIT_MEMLOCK in bytes
