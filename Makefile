@@ -115,6 +115,7 @@ bench:
 	$(GO) test -run '^$$' -bench . -skip Ratios -benchmem ./esp/... ./policy/... ./test/lab/...
 	$(GO) test -run '^$$' -bench Ratios -benchtime 1x ./esp ./esp/internal/lanes
 	$(GO) test -run '^$$' -bench Flood -benchtime 1x -count 1 ./test/soak
+	FULL=1 $(GO) test -run NoLockIsMet -count 1 -v ./esp/tunnel ./test/netns
 	@test/bench/setup.sh
 	@$(GO) build -o $(BUILD)/bench.bin ./test/bench
 	@$(BUILD)/bench.bin -wireguard $(BUILD)/wireguard -without "$(WITHOUT)"

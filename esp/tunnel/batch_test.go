@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"os"
-	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +15,7 @@ import (
 
 	"yumen/esp"
 	"yumen/esp/internal/segment"
+	"yumen/test/locks"
 )
 
 // offloaded is a dry plane whose TUN speaks with headers and whose runs leave as
@@ -377,11 +376,10 @@ func TestTwoQueuesSealInOrder(t *testing.T) {
 }
 
 // At full rate, with both workers on threads of their own and somebody reading the
-// counters, no lock or channel of the runtime is met on the packet path.
+// counters, no lock or channel of the runtime is met on the packet path. With sockets
+// of a host it is the same: test/netns.
 func TestNoLockIsMetAtFullRate(t *testing.T) {
-	before := runtime.SetMutexProfileFraction(1)
-	runtime.SetBlockProfileRate(1)
-	defer func() { runtime.SetMutexProfileFraction(before); runtime.SetBlockProfileRate(0) }()
+	met := locks.Watch()
 	length := 2 * time.Second
 	if os.Getenv("FULL") != "" {
 		length = 10 * time.Second
@@ -404,44 +402,10 @@ func TestNoLockIsMetAtFullRate(t *testing.T) {
 	if a, b := <-done, <-done; a == 0 || b == 0 {
 		t.Fatal("nothing was sealed")
 	}
-	for _, name := range []string{"mutex", "block"} {
-		var text bytes.Buffer
-		if err := pprof.Lookup(name).WriteTo(&text, 1); err != nil {
-			t.Fatal(err)
-		}
-		for stack := range strings.SplitSeq(text.String(), "\n\n") {
-			ours := strings.Contains(stack, "tunnel.(*outWorker)") || strings.Contains(stack, "tunnel.(*inWorker)")
-			if ours && !ofTheScheduler(stack) {
-				t.Errorf("%s: %s", name, stack)
-			}
-		}
+	list, err := met()
+	if err != nil || len(list) > 0 {
+		t.Errorf("%v: %s", err, strings.Join(list, "\n\n"))
 	}
-}
-
-// ofTheScheduler says that a stack of the profile is the runtime's own: where the
-// collector stops a thread, or sysmon takes one over during a system call, it meets
-// its scheduler's lock. A channel, select or semaphore takes such a lock too, and is
-// ours; a mutex never gets there.
-func ofTheScheduler(stack string) bool {
-	inner := true
-	for line := range strings.Lines(stack) {
-		_, frame, ok := strings.Cut(line, "\t0x")
-		if !ok {
-			continue
-		}
-		_, name, _ := strings.Cut(frame, "\t")
-		name, runtimes := strings.CutPrefix(name, "runtime.")
-		switch {
-		case !runtimes:
-			return !inner
-		case inner && !strings.HasPrefix(name, "unlock") && !strings.HasPrefix(name, "_LostContendedRuntimeLock"):
-			return false
-		case strings.HasPrefix(name, "chan"), strings.HasPrefix(name, "select"), strings.HasPrefix(name, "sem"):
-			return false
-		}
-		inner = false
-	}
-	return !inner
 }
 
 func BenchmarkBatchOutAndIn(b *testing.B) {

@@ -22,6 +22,7 @@ import (
 	"yumen/esp/tunnel"
 	"yumen/policy"
 	"yumen/policy/secret"
+	"yumen/test/locks"
 	"yumen/test/site"
 )
 
@@ -38,6 +39,7 @@ type spec struct {
 	After           bool // large packets are cut after encryption
 	MSS             policy.MSSClamp
 	Without         tunnel.Offload
+	Locks           bool // it tells what locks its workers met
 }
 
 // childSpec is a child as A sees it. Outer addresses left out are those of TwoSites.
@@ -114,10 +116,21 @@ func runPlane(file string) error {
 		return err
 	}
 	fmt.Println("offloads", p.Offloads())
+	met := func() ([]string, error) { return nil, nil }
+	if s.Locks {
+		met = locks.Watch()
+	}
 	fmt.Println("ready")
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	<-stop
+	list, err := met()
+	if err != nil {
+		return err
+	}
+	for _, stack := range list {
+		fmt.Printf("lock %q\n", stack)
+	}
 	for i := range s.Children {
 		u, _ := p.Usage(esp.ChildID(i + 1))
 		fmt.Printf("usage %d in %d out %d replayed %d auth %d selector %d mtu %d\n",
