@@ -27,56 +27,6 @@ const BlockLen = sm4.BlockSize
 // are used.
 type PublicKey = ecdsa.PublicKey
 
-// SM3 is the hash of the concatenated parts (GB/T 32905).
-func SM3(parts ...[]byte) (sum [32]byte) {
-	h := sm3.New()
-	for _, p := range parts {
-		h.Write(p)
-	}
-	return finish(h)
-}
-
-// finish returns the sum of h and leaves no other copy of it: what an interface
-// is given lies on the heap, and a sum may be a key.
-func finish(h hash.Hash) (sum [32]byte) {
-	b := h.Sum(make([]byte, 0, len(sum)))
-	copy(sum[:], b)
-	clear(b)
-	return sum
-}
-
-// PRF is HMAC-SM3 over the concatenated parts (RFC 2104). It is written out because
-// a negotiation takes dozens of them: that of the library makes five objects for each.
-func PRF(key []byte, parts ...[]byte) (sum [32]byte) {
-	h := sm3.New()
-	pad := make([]byte, sm3.BlockSize, sm3.BlockSize+sm3.Size) // the block, and behind it a sum
-	defer func() { clear(pad[:cap(pad)]) }()
-	if len(key) > sm3.BlockSize {
-		h.Write(key)
-		h.Sum(pad[:0])
-		h.Reset()
-	} else {
-		copy(pad, key)
-	}
-	for i := range pad {
-		pad[i] ^= 0x36
-	}
-	h.Write(pad)
-	for _, p := range parts {
-		h.Write(p)
-	}
-	inner := h.Sum(pad)[sm3.BlockSize:]
-	for i := range pad {
-		pad[i] ^= 0x36 ^ 0x5c
-	}
-	h.Reset()
-	h.Write(pad)
-	h.Write(inner)
-	copy(sum[:], h.Sum(inner[:0]))
-	h.Reset() // its state is of the key
-	return sum
-}
-
 // EncryptCBC encrypts whole blocks with SM4-CBC into a new slice. A key, IV or
 // plaintext of a wrong length is a mistake of the caller and gives nil.
 func EncryptCBC(key, iv, plain []byte) []byte {
@@ -193,18 +143,20 @@ func basePoint() (x, y []byte) {
 	return p.Gx.FillBytes(make([]byte, 32)), p.Gy.FillBytes(make([]byte, 32))
 }
 
+// newSM3 begins an SM3 (GB/T 32905).
+func newSM3() hash.Hash { return sm3.New() }
+
 // SignatureDigest is e = SM3(Z|msg), what SM2 signs (GB/T 32918.2). An empty uid
 // stands for 1234567812345678.
 func SignatureDigest(pub *ecdsa.PublicKey, uid string, msg []byte) (e [32]byte, err error) {
 	if !isSM2(pub) {
 		return e, errNotSM2
 	}
-	sum, err := sm2.CalculateSM2Hash(pub, msg, []byte(uid))
+	za, err := sm2.CalculateZA(pub, []byte(uid))
 	if err != nil {
 		return e, fmt.Errorf("signature digest: %w", err)
 	}
-	copy(e[:], sum)
-	return e, nil
+	return SM3(za, msg), nil
 }
 
 // SignDigest signs e, the 32 bytes of SignatureDigest, and returns DER. A device

@@ -3,7 +3,6 @@ package psk
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -31,29 +30,19 @@ type Keys struct {
 }
 
 // Hash is the hash of a suite over the concatenated parts.
-func Hash(s policy.IKESuite, parts ...[]byte) (sum [32]byte) {
+func Hash(s policy.IKESuite, parts ...[]byte) [32]byte {
 	if s == policy.SM4SM3 {
 		return gm.SM3(parts...)
 	}
-	h := sha256.New()
-	for _, p := range parts {
-		h.Write(p)
-	}
-	h.Sum(sum[:0])
-	return sum
+	return gm.Digest(sha256.New(), parts...)
 }
 
 // prf is HMAC with the hash of a suite.
-func prf(s policy.IKESuite, key secret.Secret, parts ...[]byte) (sum [32]byte) {
+func prf(s policy.IKESuite, key secret.Secret, parts ...[]byte) [32]byte {
 	if s == policy.SM4SM3 {
 		return gm.PRF(key.Bytes(), parts...)
 	}
-	h := hmac.New(sha256.New, key.Bytes())
-	for _, p := range parts {
-		h.Write(p)
-	}
-	h.Sum(sum[:0])
-	return sum
+	return gm.HMAC(sha256.New(), key.Bytes(), parts...)
 }
 
 func box(v [32]byte) secret.Secret {

@@ -75,6 +75,7 @@ func (p *pool) work(done <-chan struct{}) {
 		case j := <-p.jobs:
 			if !j.answered.Load() {
 				p.finish(j, j.run())
+				scrub()
 			} else if j.op.Power != nil {
 				j.op.Power.Exponent.Wipe()
 			}

@@ -7,8 +7,9 @@ const depth = 48 << 10
 
 // scrub overwrites the stack below its caller. Boxed secrets are wiped, but calls
 // that have returned leave copies of what they worked on in their dead frames.
-// At the start it also makes the stack large enough: one that grows in the middle
-// of a step is copied, and the old one freed as it is.
+// Before a step it also makes the stack large enough, for the collector takes half
+// of it when little is in use: one that grows in the middle of a step is copied, and
+// the old one freed as it is.
 //
 //go:noinline
 func scrub() {

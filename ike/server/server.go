@@ -264,6 +264,7 @@ func (s *Server) set(timer *time.Timer) {
 // step gives the engine one input and everything that follows from it at once.
 func (s *Server) step(in ike.Input) {
 	for queue := []ike.Input{in}; len(queue) > 0; {
+		scrub() // the collector takes back stack that is not used: see there
 		out := s.cfg.Engine.Step(time.Now(), queue[0])
 		s.wake = out.Wake
 		failed := s.carryOut(out.Effects)
