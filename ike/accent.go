@@ -34,6 +34,10 @@ func aboutKnob(name string) string {
 		return "key length attribute"
 	case "sk_encoding":
 		return "form of the envelope"
+	case "nonce_length":
+		return "length of the nonce"
+	case "natd_hash":
+		return "hash of NAT detection"
 	case "field_pad":
 		return "padding of nonce and ID"
 	case "id_iv":
@@ -64,6 +68,12 @@ func aboutKnob(name string) string {
 func (x fieldsMessage) accentOf(f gm.Fields, noByte bool, d policy.Dialect) policy.Dialect {
 	d.SKEncoding, d.FieldPad, d.IDZeroIV = x.form, f.Pad, f.ZeroIV
 	d.SigRaw, d.SigNoByte = len(x.p.sig) == 64, noByte
+	if d.Nonce = len(f.Nonce); d.NonceLength() == (policy.Dialect{}).NonceLength() {
+		d.Nonce = 0
+	}
+	if len(x.p.natd) > 0 {
+		d.NATDHash = gm.NATDHashOf(x.p.natd[0])
+	}
 	if len(x.p.certs.order) == 2 {
 		d.EncFirst = x.p.certs.order[0] == wire.CertEnc
 	}
@@ -83,6 +93,8 @@ func inKind(entry policy.Peer, accent policy.Dialect) policy.Dialect {
 	if accent.KeyLength == policy.KeyLengthSend { // that is for whoever offers
 		accent.KeyLength = entry.Dialect.KeyLength
 	}
+	// Both are the sender's own affair, and SHA-1 and MD5 are none of ours to choose.
+	accent.Nonce, accent.NATDHash = entry.Dialect.Nonce, entry.Dialect.NATDHash
 	return accent
 }
 

@@ -181,7 +181,7 @@ func (s *session) opened(x fieldsMessage, in PrivateDone) {
 		return
 	}
 	c.dialect = inKind(x.peer.entry, accent)
-	c.ours = e.newHalf(s.ownID(c.dialect))
+	c.ours = e.newHalf(s.ownID(c.dialect), c.dialect)
 	s.sign(c.ours, c.dialect, func(sig []byte) { s.fourth(c, x, sig) })
 }
 
@@ -215,7 +215,7 @@ func (e *Engine) read(s *session, x fieldsMessage, sk secret.Secret) (half, poli
 			continue
 		}
 		accent := x.accentOf(f, noByte, s.offered.heard(dialect))
-		if dialect.Exact && len(accent.Against(dialect)) > 0 {
+		if dialect.Exact && accent.Judged(dialect) != dialect {
 			reason = Deviates
 			continue
 		}
@@ -273,7 +273,7 @@ func (s *session) fourth(c *claim, x fieldsMessage, sig []byte) {
 	encap := encapOf(c.peer.entry, c.dialect)
 	c.nat = s.detectNAT(x.p.natd, x.d, encap)
 	ps = append(ps, wire.Payload{Type: wire.TypeSig, Body: sig})
-	ps = append(ps, s.natPayloads(encap)...)
+	ps = append(ps, s.natPayloads(encap, c.dialect.NATDHash)...)
 	s.note(nil, x.p.skipped)
 	answer := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}.Append(nil)
 	s.claims = append(s.claims, c)

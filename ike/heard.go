@@ -39,6 +39,7 @@ type Heard struct {
 	ID      wire.ID        // InFields: what the sender calls itself
 	Pair    *trust.Pair    // InFields: its certificates
 	OneSA   bool           // InProof: both SA are the same bytes, so that hashr_sa does not show
+	NATD    bool           // InFields: NAT-D stood in it, which shows natd_hash
 	SA      wire.SA        // InQuick: offered or answered
 	Asks    bool           // InLiveness: R-U-THERE, which shows dpd_spi too
 }
@@ -59,7 +60,7 @@ func (s *session) hearFields(x fieldsMessage, sk secret.Secret, why Reason) {
 		return
 	}
 	entry := x.peer.entry.Dialect
-	h := Heard{In: InFields, Refused: why, Accent: entry, Pair: x.pair}
+	h := Heard{In: InFields, Refused: why, Accent: entry, Pair: x.pair, NATD: len(x.p.natd) > 0}
 	h.Accent.SKEncoding = x.form
 	if len(x.p.ids) == 0 || why == BadEnvelope {
 		s.hear(x.peer, h)

@@ -164,8 +164,8 @@ func (d *dial) believe(in Datagram, h wire.Header) {
 }
 
 // newHalf draws what this side brings into an exchange.
-func (e *Engine) newHalf(id []byte) half {
-	return half{sk: secret.Take(e.random(16)), nonce: secret.Take(e.random(16)), id: id}
+func (e *Engine) newHalf(id []byte, d policy.Dialect) half {
+	return half{sk: secret.Take(e.random(16)), nonce: secret.Take(e.random(d.NonceLength())), id: id}
 }
 
 // sign asks for the signature over our half and goes on with its wire form.
@@ -217,7 +217,7 @@ func (s *session) third(sig []byte) {
 		ps = append(ps, e.cfg.ownCerts(s.peer.entry, s.dialect)...)
 	}
 	ps = append(ps, wire.Payload{Type: wire.TypeSig, Body: sig})
-	ps = append(ps, s.natPayloads(encapOf(s.peer.entry, s.dialect))...)
+	ps = append(ps, s.natPayloads(encapOf(s.peer.entry, s.dialect), s.dialect.NATDHash)...)
 	m := wire.Message{Header: s.header(wire.MainMode, 0, 0), Payloads: ps}
 	s.state = sentFields
 	if s.dial != nil {

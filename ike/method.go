@@ -30,11 +30,13 @@ type method interface {
 
 // phase is phase 1 of one session from M3 on. It ends in session.establish.
 type phase interface {
-	third()                             // the initiator's M3
-	fields(d Datagram)                  // M3 or M4 came in
-	proof(d Datagram, h wire.Header)    // M5 or M6
-	verdict(d Datagram, h wire.Header)  // informational under keys that are not proven
-	natd(at netip.AddrPort) [32]byte    // body of a NAT-D payload (RFC 3947 3.2)
+	third()                            // the initiator's M3
+	fields(d Datagram)                 // M3 or M4 came in
+	proof(d Datagram, h wire.Header)   // M5 or M6
+	verdict(d Datagram, h wire.Header) // informational under keys that are not proven
+	// natd is the body of a NAT-D payload (RFC 3947 3.2); the hash is that of the
+	// negotiated suite where a dialect says nothing about it.
+	natd(at netip.AddrPort, with policy.NATDHash) []byte
 	isNATD([]byte, netip.AddrPort) bool // whether a body stands for that address
 	ownName() string                    // as status shows it
 	done()                              // phase 1 is over: what only it needed is wiped
@@ -126,7 +128,7 @@ type enveloped struct{ s *session }
 
 func (p enveloped) third() {
 	s := p.s
-	s.own = s.e.newHalf(s.ownID(s.dialect))
+	s.own = s.e.newHalf(s.ownID(s.dialect), s.dialect)
 	s.sign(s.own, s.dialect, func(sig []byte) { s.third(sig) })
 }
 
@@ -134,7 +136,9 @@ func (p enveloped) fields(d Datagram)                 { p.s.fields(d) }
 func (p enveloped) proof(d Datagram, h wire.Header)   { p.s.proof(d, h) }
 func (p enveloped) verdict(d Datagram, h wire.Header) { p.s.verdict(d, h) }
 
-func (p enveloped) natd(at netip.AddrPort) [32]byte { return gm.NATD(p.s.cki, p.s.ckr, at) }
+func (p enveloped) natd(at netip.AddrPort, with policy.NATDHash) []byte {
+	return gm.NATD(p.s.cki, p.s.ckr, at, with)
+}
 
 func (p enveloped) isNATD(body []byte, at netip.AddrPort) bool {
 	return gm.MatchNATD(body, p.s.cki, p.s.ckr, at)

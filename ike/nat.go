@@ -43,16 +43,16 @@ func encapOf(p policy.Peer, d policy.Dialect) policy.Encap {
 // natPayloads are the NAT-D payloads of our M3 or M4: the remote end as we see
 // it, then ourselves. They are sent only when both ends announced RFC 3947. To
 // force encapsulation the hash of our own end is random.
-func (s *session) natPayloads(encap policy.Encap) []wire.Payload {
+func (s *session) natPayloads(encap policy.Encap, with policy.NATDHash) []wire.Payload {
 	if !s.knows.natt || encap == policy.EncapOff {
 		return nil
 	}
-	remote := s.phase.natd(s.remote)
-	own := s.phase.natd(s.local)
+	remote := s.phase.natd(s.remote, with)
+	own := s.phase.natd(s.local, with)
 	if encap == policy.EncapForce {
-		copy(own[:], s.e.random(len(own)))
+		own = s.e.random(len(own))
 	}
-	return []wire.Payload{{Type: wire.TypeNATD, Body: remote[:]}, {Type: wire.TypeNATD, Body: own[:]}}
+	return []wire.Payload{{Type: wire.TypeNATD, Body: remote}, {Type: wire.TypeNATD, Body: own}}
 }
 
 // detectNAT reads the peer's NAT-D payloads: the first is our end as it sees us,

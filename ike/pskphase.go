@@ -37,13 +37,13 @@ func (s *session) peerEntry() policy.Peer {
 	return s.peer.entry
 }
 
-func (k *keyShare) natd(at netip.AddrPort) [32]byte {
-	return psk.NATD(k.suite(), k.s.cki, k.s.ckr, at)
+func (k *keyShare) natd(at netip.AddrPort, _ policy.NATDHash) []byte {
+	sum := psk.NATD(k.suite(), k.s.cki, k.s.ckr, at)
+	return sum[:]
 }
 
 func (k *keyShare) isNATD(body []byte, at netip.AddrPort) bool {
-	want := k.natd(at)
-	return subtle.ConstantTimeCompare(body, want[:]) == 1
+	return subtle.ConstantTimeCompare(body, k.natd(at, policy.NATDSM3)) == 1
 }
 
 func (k *keyShare) ours() (public, nonce *[]byte) {
@@ -89,7 +89,7 @@ func (k *keyShare) share(done func()) {
 func (k *keyShare) message() []byte {
 	public, nonce := k.ours()
 	ps := append([]wire.Payload{{Type: wire.TypeKE, Body: *public}, {Type: wire.TypeNonce, Body: *nonce}},
-		k.s.natPayloads(k.s.peerEntry().Encap)...)
+		k.s.natPayloads(k.s.peerEntry().Encap, policy.NATDSM3)...)
 	return wire.Message{Header: k.s.header(wire.MainMode, 0, 0), Payloads: ps}.Append(nil)
 }
 

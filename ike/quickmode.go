@@ -83,7 +83,7 @@ func (s *session) startQuick(t *tunnel) {
 	x.iv = s.keys.PhaseTwoIV(s.lastBlock, x.id)
 	s.peer.search.show(&s.attempt, showsInQuick)
 	x.offer = phaseTwoOffer(t.entry, s.dialect, s.udp(), x.spi)
-	x.hash.MsgID, x.hash.Ni = x.id, e.random(16)
+	x.hash.MsgID, x.hash.Ni = x.id, e.random(s.dialect.NonceLength())
 	s.quick, t.quick = x, x
 	s.exchanges[x.id] = x
 	sel := x.selector
@@ -205,7 +205,7 @@ func (x *exchange) quickTwo(pick chosen, p parts, hash [32]byte) {
 	x.child = &child{e: e, t: x.tunnel, started: e.now, exchange: x}
 	x.child.ID = e.lastChild
 	x.spi = e.reserveSPI(x.child.ID)
-	x.hash.Nr = e.random(16)
+	x.hash.Nr = e.random(s.dialect.NonceLength())
 	x.child.make(x, pick)
 	s.exchanges[x.id] = x
 	pick.answer.SPI = spiBytes(x.spi)

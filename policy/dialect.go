@@ -17,6 +17,7 @@ type Dialect struct {
 	SKEncoding SKEncoding
 	SigRaw     bool // 64 raw bytes instead of DER
 	SigNoByte  bool // leave the encoding byte out of the signed certificate
+	Nonce      int  // length of the nonces that we send, in bytes; 0: 16
 	FieldPad   FieldPad
 	IDZeroIV   bool   // the ID field starts a chain of its own
 	GMVersion0 bool   // header 1.0: only by setting
@@ -28,6 +29,7 @@ type Dialect struct {
 	SendCerts  SendCerts
 	EncFirst   bool // the encryption certificate stands before the signing one
 	NoNATT     bool // no NAT-T Vendor ID
+	NATDHash   NATDHash
 	NoDPDVID   bool
 	NoOwnVID   bool     // no Vendor ID that says Yumen
 	DPDNoSPI   bool     // R-U-THERE without the cookies in its SPI field
@@ -50,6 +52,28 @@ func (d Dialect) GCMNumber() uint8 {
 		return 130
 	}
 	return uint8(d.ESPGCM)
+}
+
+const (
+	defaultNonce = 16
+	minNonce     = 8 // RFC 2409 5
+	maxNonce     = 256
+)
+
+// NonceLength is how many bytes the nonces have that we send.
+func (d Dialect) NonceLength() int {
+	if d.Nonce == 0 {
+		return defaultNonce
+	}
+	return d.Nonce
+}
+
+// Judged is d without what an entry that takes only its own form (accept: exact)
+// lets pass all the same: any length of a nonce that RFC 2409 5 allows, and the hash
+// of NAT-D, which no key depends on.
+func (d Dialect) Judged(entry Dialect) Dialect {
+	d.Nonce, d.NATDHash = entry.Nonce, entry.NATDHash
+	return d
 }
 
 // defaultICV is the length of HMAC-SM3 in ESP in bits where nobody says another.
@@ -163,6 +187,16 @@ const (
 	SKDER SKEncoding = iota
 	SKC1C3C2
 	SKC1C2C3
+)
+
+// NATDHash is the hash of the NAT-D payloads that we send. Others are recognised by
+// their length.
+type NATDHash uint8
+
+const (
+	NATDSM3  NATDHash = iota // the negotiated one (RFC 3947 3.2)
+	NATDSHA1                 // of peers that know no other there: no key hangs on it
+	NATDMD5
 )
 
 // FieldPad is the padding of nonce and ID in M3/M4.

@@ -113,7 +113,7 @@ func TestSizeKeysArrive(t *testing.T) {
 }
 
 func TestEveryDialectKnobArrives(t *testing.T) {
-	text := edit(base, 13, `    dialect: {ike_sm4_id: 127, esp_sm4_id: 129, qm_hash: std-full, hashr_sa: responder, sk_encoding: c1c2c3, sig_encoding: raw, sig_cert_body: without, field_pad: pkcs7, id_iv: zero, gm_version: 1.0, sm2_id: "ALICE", id_cert: enc, nat_t: false, send_dpd_vid: false, accept_zero_pad: true, strict_lifetime: true, allow_narrowing: true, key_length: send, transform_id: ignore, initiate: them, send_own_vid: false, send_certs: none, cert_order: enc-sign, id_type: fqdn, id: "gw.example", peer_id: "box-7", esp_gcm_id: 253, esp_icv_bits: 128, dpd_spi: none, dpd_order: notify-first, accept: exact}
+	text := edit(base, 13, `    dialect: {ike_sm4_id: 127, esp_sm4_id: 129, qm_hash: std-full, hashr_sa: responder, sk_encoding: c1c2c3, sig_encoding: raw, sig_cert_body: without, field_pad: pkcs7, id_iv: zero, gm_version: 1.0, sm2_id: "ALICE", id_cert: enc, nat_t: false, send_dpd_vid: false, accept_zero_pad: true, strict_lifetime: true, allow_narrowing: true, key_length: send, transform_id: ignore, initiate: them, send_own_vid: false, send_certs: none, cert_order: enc-sign, id_type: fqdn, id: "gw.example", peer_id: "box-7", esp_gcm_id: 253, esp_icv_bits: 128, dpd_spi: none, dpd_order: notify-first, accept: exact, nonce_length: 32, natd_hash: md5}
     peer_certs: {sign: s.crt, enc: e.crt}
     send_chain: chain.crt`)
 	want := policy.Dialect{
@@ -123,7 +123,7 @@ func TestEveryDialectKnobArrives(t *testing.T) {
 		StrictLifetime: true, AllowNarrowing: true,
 		KeyLength: policy.KeyLengthSend, AnyTransform: true, Initiate: policy.InitiateThem, NoOwnVID: true,
 		SendCerts: policy.CertsNone, EncFirst: true, IDType: policy.IDFQDN, ID: "gw.example", PeerID: "box-7",
-		ESPGCM: 253, ICVBits: 128, DPDNoSPI: true, DPDFirst: true, Exact: true,
+		ESPGCM: 253, ICVBits: 128, DPDNoSPI: true, DPDFirst: true, Exact: true, Nonce: 32, NATDHash: policy.NATDMD5,
 	}
 	peer := parse(t, text).Peers[0]
 	if peer.Certs != (policy.PeerCerts{Sign: "s.crt", Enc: "e.crt"}) || peer.Chain != "chain.crt" {
@@ -132,7 +132,7 @@ func TestEveryDialectKnobArrives(t *testing.T) {
 	if got := peer.Dialect; got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	text = edit(base, 13, `    dialect: {nat_t: true, send_dpd_vid: true, gm_version: 1.1, sk_encoding: der}`)
+	text = edit(base, 13, `    dialect: {nat_t: true, send_dpd_vid: true, gm_version: 1.1, sk_encoding: der, nonce_length: 16, natd_hash: sm3}`)
 	if got := parse(t, text).Peers[0].Dialect; got != (policy.Dialect{}) {
 		t.Errorf("the recommended choice, written out, is %+v", got)
 	}

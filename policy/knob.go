@@ -66,11 +66,13 @@ func knobs() []knob {
 		choice("key_length", func(d *Dialect) *KeyLength { return &d.KeyLength }, KeyLengthOmit, KeyLengthSend, KeyLengthRefuse),
 		pairOf("transform_id", "check", "ignore", func(d *Dialect) *bool { return &d.AnyTransform }),
 		truth("nat_t", true, func(d *Dialect) *bool { return &d.NoNATT }),
+		choice("natd_hash", func(d *Dialect) *NATDHash { return &d.NATDHash }, NATDSM3, NATDSHA1, NATDMD5),
 		truth("send_dpd_vid", true, func(d *Dialect) *bool { return &d.NoDPDVID }),
 		truth("send_own_vid", true, func(d *Dialect) *bool { return &d.NoOwnVID }),
 		choice("send_certs", func(d *Dialect) *SendCerts { return &d.SendCerts }, CertsBoth, CertsM3, CertsNone),
 		pairOf("cert_order", "sign-enc", "enc-sign", func(d *Dialect) *bool { return &d.EncFirst }),
 		choice("sk_encoding", func(d *Dialect) *SKEncoding { return &d.SKEncoding }, SKDER, SKC1C3C2, SKC1C2C3),
+		{"nonce_length", readNonce, func(d Dialect) string { return fmt.Sprint(d.NonceLength()) }},
 		choice("field_pad", func(d *Dialect) *FieldPad { return &d.FieldPad }, PadCounted, PadPKCS7, PadZeros),
 		truth("accept_zero_pad", false, func(d *Dialect) *bool { return &d.ZeroPad }),
 		pairOf("id_iv", "chained", "zero", func(d *Dialect) *bool { return &d.IDZeroIV }),
@@ -107,6 +109,14 @@ func readGCM(f field, d *Dialect) {
 	}
 }
 
+func readNonce(f field, d *Dialect) {
+	n := d.NonceLength()
+	f.int(&n, minNonce, maxNonce)
+	if d.Nonce = n; n == defaultNonce {
+		d.Nonce = 0
+	}
+}
+
 func readICV(f field, d *Dialect) {
 	s, ok := f.word()
 	if !ok {
@@ -129,11 +139,15 @@ func (r *reader) dialect(f field, d *Dialect) {
 		k.read(o.get(k.name), d)
 	}
 	o.done()
-	d.coherent(o.get("id"))
+	d.coherent(o)
 }
 
 // coherent checks what no knob can tell alone.
-func (d *Dialect) coherent(id field) {
+func (d *Dialect) coherent(o *object) {
+	id := o.get("id")
+	if d.FieldPad == PadZeros && d.Nonce != 0 {
+		o.get("nonce_length").fault("cannot be told from zeros that pad it (field_pad: zeros); leave it at %d", defaultNonce)
+	}
 	switch {
 	case d.IDType >= IDFQDN && d.ID == "":
 		id.fault("is missing; id_type: %v says what it holds, write it", d.IDType)

@@ -96,6 +96,7 @@ func (t IDType) String() string {
 func (c SendCerts) String() string { return word("send-certs", uint8(c), "both", "m3", "none") }
 func (i Initiate) String() string  { return word("initiate", uint8(i), "either", "us", "them") }
 
+func (h NATDHash) String() string { return word("natd-hash", uint8(h), "sm3", "sha1", "md5") }
 func (p FieldPad) String() string { return word("field-pad", uint8(p), "counted", "pkcs7", "zeros") }
 
 // String writes the address, the name, or any.

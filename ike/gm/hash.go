@@ -2,7 +2,7 @@ package gm
 
 import (
 	"crypto/hmac"
-	"crypto/md5"  // only to recognise the NAT-D of a peer that uses it
+	"crypto/md5"  // only for the NAT-D of a peer that uses it
 	"crypto/sha1" // likewise
 	"encoding/binary"
 	"net/netip"
@@ -135,10 +135,32 @@ func (q QuickHash) header(typ, next byte, n int, body []byte) []byte {
 	return binary.BigEndian.AppendUint16([]byte{next, 0}, uint16(4+len(body)))
 }
 
-// NATD is the body of a NAT-D payload (RFC 3947 3.2) with the negotiated hash:
-// SM3(CKY-I | CKY-R | address | port), the address in 4 or 16 bytes.
-func NATD(cki, ckr [8]byte, addr netip.AddrPort) [32]byte {
-	return SM3(natInput(cki, ckr, addr))
+// NATD is the body of a NAT-D payload (RFC 3947 3.2): HASH(CKY-I | CKY-R | address |
+// port), the address in 4 or 16 bytes, with the negotiated SM3 or what a peer wants
+// instead.
+func NATD(cki, ckr [8]byte, addr netip.AddrPort, with policy.NATDHash) []byte {
+	in := natInput(cki, ckr, addr)
+	switch with {
+	case policy.NATDSHA1:
+		sum := sha1.Sum(in)
+		return sum[:]
+	case policy.NATDMD5:
+		sum := md5.Sum(in)
+		return sum[:]
+	}
+	sum := SM3(in)
+	return sum[:]
+}
+
+// NATDHashOf tells by which hash the body of a NAT-D payload was made: by its length.
+func NATDHashOf(body []byte) policy.NATDHash {
+	switch len(body) {
+	case md5.Size:
+		return policy.NATDMD5
+	case sha1.Size:
+		return policy.NATDSHA1
+	}
+	return policy.NATDSM3
 }
 
 func natInput(cki, ckr [8]byte, addr netip.AddrPort) []byte {
@@ -150,15 +172,5 @@ func natInput(cki, ckr [8]byte, addr netip.AddrPort) []byte {
 // MatchNATD says whether the body of a NAT-D payload stands for addr. Peers use
 // MD5 or SHA-1 here as well; the length of the body tells which.
 func MatchNATD(body []byte, cki, ckr [8]byte, addr netip.AddrPort) bool {
-	in := natInput(cki, ckr, addr)
-	switch len(body) {
-	case md5.Size:
-		sum := md5.Sum(in)
-		return hmac.Equal(sum[:], body)
-	case sha1.Size:
-		sum := sha1.Sum(in)
-		return hmac.Equal(sum[:], body)
-	}
-	sum := SM3(in)
-	return hmac.Equal(sum[:], body)
+	return hmac.Equal(NATD(cki, ckr, addr, NATDHashOf(body)), body)
 }

@@ -170,8 +170,11 @@ func TestNATDetectionMatchesByLengthOfTheHash(t *testing.T) {
 		addr := netip.MustParseAddrPort(text)
 		in := bytes.Join([][]byte{cki[:], ckr[:], addr.Addr().AsSlice(), {byte(addr.Port() >> 8), byte(addr.Port())}}, nil)
 		m, s, g := md5.Sum(in), sha1.Sum(in), SM3(in)
-		if NATD(cki, ckr, addr) != g {
-			t.Errorf("%s: NAT-D %x, want %x", text, NATD(cki, ckr, addr), g)
+		for with, want := range map[policy.NATDHash][]byte{policy.NATDMD5: m[:], policy.NATDSHA1: s[:], policy.NATDSM3: g[:]} {
+			got := NATD(cki, ckr, addr, with)
+			if !bytes.Equal(got, want) || NATDHashOf(got) != with {
+				t.Errorf("%s: NAT-D by %v is %x, want %x", text, with, got, want)
+			}
 		}
 		for name, body := range map[string][]byte{"MD5": m[:], "SHA-1": s[:], "SM3": g[:]} {
 			if !MatchNATD(body, cki, ckr, addr) {

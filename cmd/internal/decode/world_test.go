@@ -189,8 +189,7 @@ func (w *world) envelope(name string, fromA bool) {
 	ps = append(ps, wire.Payload{Type: wire.TypeSig, Body: sig})
 	if w.k.natt {
 		for _, end := range []netip.AddrPort{peer.addr, own.addr} {
-			sum := gm.NATD(w.h.Initiator, w.h.Responder, end)
-			ps = append(ps, wire.Payload{Type: wire.TypeNATD, Body: sum[:]})
+			ps = append(ps, wire.Payload{Type: wire.TypeNATD, Body: gm.NATD(w.h.Initiator, w.h.Responder, end, policy.NATDSM3)})
 		}
 	}
 	w.clear(name, fromA, ps...)

@@ -88,8 +88,9 @@ func (f *Facts) inner(encap bool) int {
 func (f *Facts) transport() section {
 	s := section{title: say("传输", "Transport")}
 	p := f.Peer
-	natt := say("开启（RFC 3947，NAT-D 用 SM3，位于消息 3、4 末尾；ESP in UDP 按 RFC 3948）",
-		"on (RFC 3947, NAT-D by SM3 at the end of messages 3 and 4; ESP in UDP by RFC 3948)")
+	with := strings.ToUpper(f.Peer.Dialect.NATDHash.String())
+	natt := say("开启（RFC 3947，NAT-D 用 "+with+"，位于消息 3、4 末尾；ESP in UDP 按 RFC 3948）",
+		"on (RFC 3947, NAT-D by "+with+" at the end of messages 3 and 4; ESP in UDP by RFC 3948)")
 	udp := p.Encap == policy.EncapForce
 	switch {
 	case p.Dialect.NoNATT || p.Encap == policy.EncapOff:

@@ -26,6 +26,10 @@ func clause(knob string) string {
 		return "GB/T 36968-2018 5.1, messages 2 and 3"
 	case "sk_encoding":
 		return "GB/T 36968-2018 5.1, payload SK; GM/T 0009"
+	case "nonce_length":
+		return "GB/T 36968-2018 5.1, messages 3 and 4; RFC 2409 5: 8 to 256 bytes"
+	case "natd_hash":
+		return "RFC 3947 3.2: the negotiated hash"
 	case "field_pad", "id_iv":
 		return "GB/T 36968-2018 5.1, messages 3 and 4: encryption of nonce and ID"
 	case "id_type", "id_cert":

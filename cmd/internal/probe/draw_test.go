@@ -44,7 +44,8 @@ func values() map[string][]string {
 		"gm_version": {"1.1", "1.1", "1.1", "1.0"}, "ike_sm4_id": {"129", "127"}, "key_length": {"omit", "send", "refuse"},
 		"transform_id": {"check", "ignore"}, "nat_t": {"true", "false"}, "send_dpd_vid": {"true", "true", "false"},
 		"send_own_vid": {"true", "false"}, "send_certs": {"both", "both", "m3", "none"}, "cert_order": {"sign-enc", "enc-sign"},
-		"sk_encoding": {"der", "c1c3c2", "c1c2c3"}, "field_pad": {"counted", "pkcs7", "zeros"}, "accept_zero_pad": {"true", "false"},
+		"sk_encoding": {"der", "c1c3c2", "c1c2c3"}, "nonce_length": {"16", "16", "8", "20", "33", "256"}, "natd_hash": {"sm3", "sm3", "sha1", "md5"},
+		"field_pad": {"counted", "pkcs7", "zeros"}, "accept_zero_pad": {"true", "false"},
 		"id_iv": {"chained", "zero"}, "id_cert": {"sign", "enc"}, "sig_encoding": {"der", "raw"}, "sig_cert_body": {"with", "without"},
 		"sm2_id": {`""`, `""`, strconv.Quote(userID)}, "hashr_sa": {"initiator", "responder"},
 		"qm_hash": {"rfc2409", "std-full", "std-body"}, "esp_sm4_id": {"both", "129", "127"}, "esp_gcm_id": {"130", "253", "20"},
@@ -70,6 +71,9 @@ func newDraw(t *testing.T, seed uint64, mild bool) draw {
 	d, err := policy.Dialect{}.With(list...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if d.FieldPad == policy.PadZeros {
+		d.Nonce = 0
 	}
 	d.ZeroPad = d.ZeroPad || d.FieldPad == policy.PadZeros // none that cannot read what it writes
 	d.IDType = policy.IDType([]int{0, 0, 0, 1, 2, 3, 4}[r.IntN(7)])
@@ -200,10 +204,13 @@ func left(l *lab.Lab) string {
 // effects are the knobs that show in what this far end sends when it calls.
 func (x draw) effects() []string {
 	d := x.dialect
-	out := []string{"gm_version", "ike_sm4_id", "nat_t", "send_dpd_vid", "send_own_vid", "sk_encoding", "field_pad", "id_iv", "id_type",
+	out := []string{"gm_version", "ike_sm4_id", "nat_t", "send_dpd_vid", "send_own_vid", "sk_encoding", "nonce_length", "field_pad", "id_iv", "id_type",
 		"sig_encoding", "sig_cert_body", "sm2_id", "qm_hash", "esp_sm4_id"}
 	if d.KeyLength == policy.KeyLengthSend {
 		out = append(out, "key_length")
+	}
+	if !d.NoNATT {
+		out = append(out, "natd_hash")
 	}
 	if d.SendCerts == policy.CertsNone {
 		out = append(out, "send_certs")

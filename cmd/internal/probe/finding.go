@@ -70,6 +70,7 @@ func newReport(because string) *Report {
 	r.untold("allow_narrowing", "it shows only where selectors differ, which no probe tries: wrong ones could take over traffic")
 	r.untold("strict_lifetime", "only an offer above 24 h shows it, and only who is called can refuse one")
 	r.untold("transform_id", "only a wrong one shows it, and only who is called can refuse one")
+	r.untold("natd_hash", "no message had NAT-D payloads")
 	r.untold("accept_zero_pad", "only a nonce padded with zeros shows it")
 	r.untold("peer_id", "it is what the far end expects of us, and a certificate's name suits every peer")
 	r.untold("accept", "only what is refused shows it")

@@ -15,11 +15,14 @@ func (r *Report) heard(h ike.Heard) {
 	switch {
 	case h.In == ike.InFields && h.Refused != ike.BadEnvelope && !h.Known:
 		r.shown(h.Accent, "sk_encoding")
-		for _, knob := range []string{"field_pad", "id_iv", "id_cert", "sig_encoding", "sig_cert_body", "sm2_id", "id_type", "id"} {
+		for _, knob := range []string{"nonce_length", "field_pad", "id_iv", "id_cert", "sig_encoding", "sig_cert_body", "sm2_id", "id_type", "id"} {
 			r.untold(knob, "the signature does not verify under any user ID that was given (--user-id), and without it no reading is certain")
 		}
 	case h.In == ike.InFields && h.Known:
-		r.shown(h.Accent, "sk_encoding", "field_pad", "id_iv", "sig_encoding", "sig_cert_body", "sm2_id")
+		if h.NATD {
+			r.shown(h.Accent, "natd_hash")
+		}
+		r.shown(h.Accent, "sk_encoding", "nonce_length", "field_pad", "id_iv", "sig_encoding", "sig_cert_body", "sm2_id")
 		r.identity(h)
 	case h.In == ike.InProof && h.OneSA:
 		r.untold("hashr_sa", "its answer repeats our SA byte for byte, and so both forms are one")
