@@ -42,6 +42,7 @@ type both struct {
 	device  string // of the userspace plane
 	placed  func(name, plane, why string)
 	events  chan esp.Event
+	echoes  chan esp.Echo
 	running sync.WaitGroup
 	done    chan struct{}
 
@@ -63,7 +64,7 @@ type resident struct {
 }
 
 func newBoth(k kernelSide, device string, open func() (userSide, error)) *both {
-	b := &both{kernel: k, open: open, device: device, events: make(chan esp.Event), done: make(chan struct{}),
+	b := &both{kernel: k, open: open, device: device, events: make(chan esp.Event), echoes: make(chan esp.Echo, 1024), done: make(chan struct{}),
 		placed: func(string, string, string) {}, chosen: map[string]string{}, children: map[esp.ChildID]resident{},
 		sending: map[string]esp.ChildID{}, told: map[string]string{}, share: map[string]bool{}}
 	b.forward(k)
@@ -71,6 +72,7 @@ func newBoth(k kernelSide, device string, open func() (userSide, error)) *both {
 }
 
 func (b *both) forward(x plane) {
+	b.forwardEchoes(x)
 	b.running.Go(func() {
 		for e := range x.Events() {
 			select {

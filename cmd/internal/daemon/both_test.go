@@ -23,6 +23,7 @@ type fakeSide struct {
 	diary       *[]string
 	refuse      string // the beginning of a line
 	events      chan esp.Event
+	echoes      chan esp.Echo
 	foreign     []esp.Child
 	mostForeign int // 0: any number
 	counters    map[string]uint64
@@ -59,7 +60,7 @@ func (h *fakeSide) PushIKE(func(_ []byte, _, _ netip.AddrPort)) { _ = h.do("push
 func (h *fakeSide) Counters() map[string]uint64                 { return h.counters }
 func (h *fakeSide) Warnings() []string                          { return []string{"both say this", h.name} }
 func (h *fakeSide) Trouble() error                              { return nil }
-func (h *fakeSide) Close() error                                { close(h.events); return h.do("close") }
+func (h *fakeSide) Close() error                                { close(h.events); close(h.echoes); return h.do("close") }
 func (h *fakeSide) LearnPath(_, _ netip.Addr, mtu int)          { _ = h.do("learn %d", mtu) }
 func (h *fakeSide) Outlives(esp.ChildID) bool                   { return true }
 func (h *fakeSide) Leftovers() []xfrm.Leftover                  { return []xfrm.Leftover{{SPI: 99}} }
@@ -91,8 +92,8 @@ type pairOf struct {
 func newPair(t *testing.T, p *policy.Policy) *pairOf {
 	t.Helper()
 	x := &pairOf{}
-	x.kernel = &fakeSide{name: "kernel", diary: &x.diary, events: make(chan esp.Event)}
-	x.user = &fakeSide{name: "user", diary: &x.diary, events: make(chan esp.Event)}
+	x.kernel = &fakeSide{name: "kernel", diary: &x.diary, events: make(chan esp.Event), echoes: make(chan esp.Echo)}
+	x.user = &fakeSide{name: "user", diary: &x.diary, events: make(chan esp.Event), echoes: make(chan esp.Echo)}
 	x.both = newBoth(x.kernel, "yumen0", func() (userSide, error) { return x.user, x.user.do("open") })
 	if err := x.SetPolicy(p); err != nil {
 		t.Fatal(err)

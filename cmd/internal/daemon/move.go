@@ -104,6 +104,9 @@ func (b *both) Choose(name, where string) error {
 
 // movable says why a tunnel cannot go to a plane whatever way it travels.
 func (b *both) movable(name, where string) error {
+	if err := b.grouped(name); err != nil {
+		return err
+	}
 	for _, t := range b.policy.Tunnels {
 		for _, o := range b.policy.Tunnels {
 			if t.Name == name && o.Name != name && entangled(t, o) && b.current(o.Name) != where {

@@ -21,14 +21,15 @@ type home struct {
 // form; if only some of its suites are beyond the kernel, the child decides.
 //
 // Tunnels that share addresses and differ in protocol or ports have one home: packets
-// find their plane by address, and a fragment has no ports.
+// find their plane by address, and a fragment has no ports. So have the paths of a
+// group.
 func homes(p *policy.Policy) map[string]home {
 	out := make(map[string]home, len(p.Tunnels))
 	for _, t := range p.Tunnels {
 		out[t.Name] = homeOf(t)
 	}
 	for again := true; again; {
-		again = false
+		again = settleGroups(p, out)
 		for _, t := range p.Tunnels {
 			for _, o := range p.Tunnels {
 				if h := out[t.Name]; t.Name != o.Name && h.why != "" && entangled(t, o) && (h.plane == kernel || out[o.Name].plane == kernel) {
