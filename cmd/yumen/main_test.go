@@ -119,7 +119,10 @@ func TestFlagsOverrideTheConfigurationAndAreNamedInFaults(t *testing.T) {
 }
 
 // gateway answers as a running one does.
-type gateway struct{ asked []string }
+type gateway struct {
+	control.Groups // not asked here
+	asked          []string
+}
 
 func (g *gateway) Status(context.Context) (control.Status, error) {
 	return control.Status{Version: "test", Site: "hq", Plane: "userspace", Peers: []string{"b"},

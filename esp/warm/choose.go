@@ -65,10 +65,13 @@ func (g *Group) decide(now time.Time) *Flip {
 		}
 	}
 	flip := g.flip(now, g.pick(g.wanted(now, best, current)))
-	if flip == nil || current >= int(Recovering) && best >= int(Recovering) {
-		g.stranded = current >= int(Recovering) && best >= int(Recovering)
-	} else {
+	switch {
+	case current < int(Recovering) || best < int(Recovering):
 		g.stranded = false
+	case !g.stranded:
+		g.stranded, g.turned = true, now
+	case flip != nil:
+		g.turned = now
 	}
 	g.settle(now)
 	return flip
@@ -90,7 +93,7 @@ func (g *Group) wanted(now time.Time, best, current int) []bool {
 		return g.carry // it may be gone again in a moment
 	case best < current:
 		return g.ranked(best)
-	case best == int(Down) && g.hadAnswers() && now.Sub(g.flipped) >= g.turn():
+	case best == int(Down) && g.stranded && g.hadAnswers() && now.Sub(g.turned) >= g.turn():
 		return g.next()
 	case best >= int(Down):
 		return g.carry
@@ -201,11 +204,14 @@ func (g *Group) flip(now time.Time, to []bool) *Flip {
 	if left < 0 && joined < 0 {
 		return nil
 	}
-	f := &Flip{At: now, From: g.carriers()}
+	f := &Flip{At: now, From: g.carriers(), Turn: left >= 0 && joined >= 0 && g.stranded && g.rank(joined) == int(Down) && g.rank(left) == int(Down)}
 	f.Reason, f.Cause = g.reason(left, joined)
-	g.carry, g.flipped, g.last = to, now, f
+	g.carry, g.flipped = to, now
 	f.To = g.carriers()
-	g.flips[f.Reason]++
+	if !f.Turn {
+		g.last = f
+		g.flips[f.Reason]++
+	}
 	return f
 }
 

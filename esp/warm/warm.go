@@ -124,6 +124,9 @@ type Flip struct {
 	From, To []string // tunnels; From is empty at the start
 	Reason   Reason
 	Cause    string // the tunnel whose change led to it
+	// Turn: no path works, and they take turns. It is neither counted nor the last
+	// flip of a View.
+	Turn bool
 }
 
 // Change is a change of how a path is.
@@ -154,6 +157,7 @@ type Group struct {
 	// stranded: no path worked when the one that carries failed, so what moves the
 	// traffic is that another came back.
 	stranded bool
+	turned   time.Time // since when the path that carries has its turn
 }
 
 // New makes the machine of a group. Nothing carries until a member has a child.
@@ -178,7 +182,7 @@ func (g *Group) Inherit(old *Group) {
 		}
 	}
 	g.started, g.flipped, g.last = old.started, old.flipped, old.last
-	g.settling, g.stranded = old.settling, old.stranded
+	g.settling, g.stranded, g.turned = old.settling, old.stranded, old.turned
 	for r, n := range old.flips {
 		g.flips[r] = n
 	}
@@ -253,9 +257,9 @@ func (g *Group) Next(now time.Time) time.Time {
 			sooner(p.goodSince.Add(g.policy.PreemptDelay))
 		}
 	}
-	if g.stranded && !g.flipped.IsZero() {
+	if g.stranded {
 		sooner(g.flipped.Add(g.hold()))
-		sooner(g.flipped.Add(g.turn()))
+		sooner(g.turned.Add(g.turn()))
 	}
 	return next
 }

@@ -138,6 +138,12 @@ func TestDeadPathsTakeTurnsSlowly(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range flips {
 		seen[f.To[0]] = true
+		if !f.Turn {
+			t.Errorf("%+v is no turn", f)
+		}
+	}
+	if v := m.g.View(); v.Last.Reason != warm.Start || v.Flips[warm.ProbeLost] != 0 {
+		t.Errorf("turns count as flips: %+v", v)
 	}
 	if len(seen) != 3 || len(flips) > 6 {
 		t.Errorf("10 s of silence led to %+v", flips)

@@ -25,6 +25,7 @@ type Gateway interface {
 	Handover(ctx context.Context) error
 	// Move takes a tunnel to another data plane, user or kernel, by new session keys.
 	Move(ctx context.Context, tunnel, plane string) error
+	Groups
 }
 
 // ErrUnknownTunnel says that the policy has no such tunnel.
@@ -48,6 +49,7 @@ type Status struct {
 	Peers        []string      `json:"peers"` // of the policy, in its order
 	Sessions     []Session     `json:"sessions"`
 	Tunnels      []Tunnel      `json:"tunnels"`            // of the policy, in its order
+	Groups       []Group       `json:"groups,omitempty"`   // of the policy, in its order
 	Refusals     []Refusal     `json:"refusals,omitempty"` // the last one of each peer
 	Learned      []Learned     `json:"learned,omitempty"`  // of peers with profile: auto
 	Counters     Counters      `json:"counters"`

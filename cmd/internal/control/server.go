@@ -36,6 +36,7 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 		answer(w, http.StatusOK, struct{}{})
 	})
 	mux.HandleFunc("POST "+movePath, orderOf(func(ctx context.Context, in request) error { return g.Move(ctx, in.Tunnel, in.Plane) }))
+	groupRoutes(mux, g)
 	handler := http.TimeoutHandler(mux, patience, `{"error":"the gateway did not answer in time"}`)
 	s := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -86,14 +87,8 @@ func order(do func(ctx context.Context, tunnel string) error) http.HandlerFunc {
 func orderOf(do func(ctx context.Context, in request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in request
-		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&in); err != nil {
-			refuse(w, http.StatusBadRequest, fmt.Errorf("the request is not understood: %w", err))
-			return
-		}
-		if _, err := d.Token(); !errors.Is(err, io.EOF) {
-			refuse(w, http.StatusBadRequest, errors.New("the request is not understood: more than one value"))
+		if err := readOne(w, r, &in); err != nil {
+			refuse(w, http.StatusBadRequest, err)
 			return
 		}
 		if in.Tunnel == "" {
@@ -109,6 +104,19 @@ func orderOf(do func(ctx context.Context, in request) error) http.HandlerFunc {
 			answer(w, http.StatusOK, struct{}{})
 		}
 	}
+}
+
+// readOne reads the one value that a request is.
+func readOne(w http.ResponseWriter, r *http.Request, in any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(in); err != nil {
+		return fmt.Errorf("the request is not understood: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("the request is not understood: more than one value")
+	}
+	return nil
 }
 
 func refuse(w http.ResponseWriter, code int, err error) { answer(w, code, problem{err.Error()}) }

@@ -36,6 +36,9 @@ func WriteText(w io.Writer, s Status) error {
 	for _, c := range s.Certificates {
 		p.line("  %-4s '%s' serial %s, %s", c.Role, c.Subject, c.Serial, p.expiry(c.NotAfter))
 	}
+	for _, g := range s.Groups {
+		p.group(g)
+	}
 	for _, peer := range s.Peers {
 		p.peer(s, peer)
 	}

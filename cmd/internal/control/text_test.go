@@ -43,6 +43,18 @@ func sample() Status {
 				LastFailure: "no-proposal", LastDetail: "peer refused", NextTry: in(30 * time.Second)},
 			{Name: "far", Peer: "c", State: "stopped", Plane: "userspace", Local: "0.0.0.0/0", Remote: "10.7.0.0/16", LastFailure: "operator"},
 		},
+		Groups: []Group{
+			{Name: "dr", Mode: "active-standby", Carries: []string{"dr-b"}, Works: true, Flips: map[string]uint64{"start": 1, "probe-lost": 2},
+				Last: &Flip{At: *ago(40 * time.Second), From: []string{"dr-a"}, To: []string{"dr-b"}, Reason: "probe-lost", Cause: "dr-a"},
+				Paths: []Path{
+					{Tunnel: "dr-a", State: "down", Why: "drill", Since: ago(40 * time.Second), Priority: 1, Weight: 1, Loss: 62, RTT: 1.25, Jitter: 0.5,
+						Probes: 1000, Lost: 400, Failed: in(20 * time.Second)},
+					{Tunnel: "dr-b", State: "good", Since: ago(time.Hour), Carries: true, Priority: 2, Weight: 1, RTT: 3.5, Jitter: 0.125, Probes: 36000}}},
+			{Name: "lan", Mode: "load-share", Carries: []string{"x", "y"}, Paths: []Path{
+				{Tunnel: "x", State: "down", Why: "probe-lost", Carries: true, Priority: 1, Weight: 3, Loss: 100},
+				{Tunnel: "y", State: "down", Why: "link-down", Carries: true, Priority: 1, Weight: 1, Loss: 100}}},
+			{Name: "new", Mode: "active-standby", Carries: []string{}, Paths: []Path{{Tunnel: "n", State: "down", Why: "no-child", Priority: 1, Weight: 1}}},
+		},
 		Refusals: []Refusal{
 			{At: *ago(time.Minute), Claimed: true, Remote: "[2001:db8::9]:500", Reason: "certificate-unknown-ca"},
 			{At: *ago(9 * time.Second), Peer: "c", Claimed: true, Remote: "203.0.113.7:500", Reason: "certificate-revoked", Detail: "peer c: serial 7"},

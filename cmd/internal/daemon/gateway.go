@@ -37,6 +37,7 @@ type gateway struct {
 	handed  atomic.Bool   // what the kernel carries is the next process's
 
 	refusals refusals
+	groups   *groups
 }
 
 // Bypass takes our own sockets out of the reach of our own rules.
@@ -89,6 +90,7 @@ func (g *gateway) read(ctx context.Context) (reading, error) {
 func (g *gateway) tell(e ike.Event) {
 	narrator{g.log, g.metrics}.tell(e)
 	g.remember(e)
+	g.groups.tell(e)
 	if e.Kind == ike.DialectLearned {
 		select {
 		case g.learned <- struct{}{}:
@@ -176,6 +178,7 @@ func (g *gateway) reload(ctx context.Context) error {
 	}
 	g.metrics.from(p.Policy)
 	g.plan.Store(p)
+	g.groups.apply(p.Policy)
 	old.wipe()
 	g.warnNonGM()
 	return nil

@@ -42,6 +42,7 @@ type reading struct {
 	server    map[string]uint64  // datagrams, by what became of them
 	userspace *control.Userspace // nil: there is no such plane
 	plane     map[string]uint64  // packets, by what became of them
+	groups    []control.Group
 }
 
 // metrics count events as they come and read everything else at the scrape.
@@ -151,6 +152,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
 	w.host(r, now)
 	w.crls(r, now)
+	w.groups(r.groups)
 	w.sessions(r, now)
 	w.tunnels(r, now)
 	m.mu.Lock()

@@ -18,7 +18,7 @@ func describe(r reading, version string, now time.Time) control.Status {
 		Version: version, Site: r.policy.Site, Plane: r.lives.Name(), Userspace: r.userspace, Now: now, Started: r.started, Clock: r.clock,
 		HalfOpen: r.engine.HalfOpen, Sessions: []control.Session{}, Tunnels: []control.Tunnel{}, Peers: []string{},
 		Certificates: []control.Certificate{own("sign", r.own.Sign), own("enc", r.own.Enc)},
-		Counters:     control.Counters{Datagrams: r.server, Packets: r.plane},
+		Counters:     control.Counters{Datagrams: r.server, Packets: r.plane}, Groups: r.groups,
 	}
 	for _, t := range r.selftest {
 		if t.Err != nil {
