@@ -98,7 +98,7 @@ func (c Config) check() error {
 		return errors.New("engine: no policy")
 	case c.Rand == nil:
 		return errors.New("engine: no source of randomness")
-	case c.Own.Sign.Key == nil || c.Own.Enc.Key == nil:
+	case c.Policy.NeedsCertificates() && (c.Own.Sign.Key == nil || c.Own.Enc.Key == nil):
 		return errors.New("engine: own certificates are missing")
 	}
 	for _, p := range c.Policy.Peers {

@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // ProfileRFC2409 is the word of the profile that is no GB/T 36968: plain IKE with
 // a pre-shared key (RFC 2409 5.4), header 1.0. It exists so that everything but
 // phase 1 can be judged by peers of other makers.
@@ -43,6 +45,12 @@ func (p Peer) NonGM() string {
 		return ProfileRFC2409
 	}
 	return ""
+}
+
+// NeedsCertificates reports whether this gateway has to prove itself by certificates
+// to some peer. Nobody wants them where every peer has profile rfc2409-psk.
+func (p *Policy) NeedsCertificates() bool {
+	return len(p.Peers) == 0 || slices.ContainsFunc(p.Peers, func(q Peer) bool { return !q.PreShared.Used })
 }
 
 // preShared reads the keys of ProfileRFC2409 and reports whether the peer has it.

@@ -42,8 +42,12 @@ func printPlan(c *cobra.Command, p *daemon.Plan) {
 		out("  CLOCK IMPLAUSIBLE: %s", p.Clock)
 	}
 	out("  policy %s: %d peers, %d tunnels, %d rules", p.Config.Policy, len(p.Policy.Peers), len(p.Policy.Tunnels), len(p.Policy.Rules))
-	out("  sign   '%s', until %s", p.Own.Sign.Name, p.Own.Sign.NotAfter.UTC().Format("2006-01-02 15:04 UTC"))
-	out("  enc    '%s', until %s", p.Own.Enc.Name, p.Own.Enc.NotAfter.UTC().Format("2006-01-02 15:04 UTC"))
+	if !p.Policy.NeedsCertificates() {
+		out("  no certificates: no peer needs them")
+	} else {
+		out("  sign   '%s', until %s", p.Own.Sign.Name, p.Own.Sign.NotAfter.UTC().Format("2006-01-02 15:04 UTC"))
+		out("  enc    '%s', until %s", p.Own.Enc.Name, p.Own.Enc.NotAfter.UTC().Format("2006-01-02 15:04 UTC"))
+	}
 	if p.Dialects != nil {
 		out("  warning: %v", p.Dialects)
 	}

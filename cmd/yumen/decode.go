@@ -42,6 +42,10 @@ ever printed), and quick modes and ESP packets are opened.
 FOR LABORATORY KEYS ONLY. The protocol has no forward secrecy: whoever holds
 both encryption keys reads recorded traffic. Never bring a production key here.
 
+Sessions of profile rfc2409-psk are shown as far as they are in the clear and no
+further, whatever key is given: theirs come from a Diffie-Hellman secret that no
+capture holds.
+
 The exit status is 1 when something does not verify.`,
 		Example: "  yumen decode outside.pcap --key a/enc.key --key b/enc.key",
 		Args:    cobra.ExactArgs(1),

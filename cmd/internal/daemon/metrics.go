@@ -223,6 +223,9 @@ func (w page) host(r reading, now time.Time) {
 	w.gauge("ipsec_clock_plausible", "1 unless the wall clock lies before a moment that has passed.", truth(r.clock == ""))
 	w.gauge("ipsec_half_open_ike_sas", "Responder sessions whose peer is not proven.", float64(r.engine.HalfOpen))
 	for role, c := range map[string]trust.Certificate{"sign": r.own.Sign, "enc": r.own.Enc} {
+		if c.NotAfter.IsZero() { // no peer needs them
+			continue
+		}
 		w.gauge("ipsec_certificate_expiry_seconds", "Time until one of our certificates expires.",
 			c.NotAfter.Sub(now).Seconds(), "role", role, "subject", c.Name)
 	}

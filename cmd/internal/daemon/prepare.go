@@ -55,7 +55,8 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 	now := time.Now()
 	faults := []error{selftest.Err(p.Selftests)}
 	p.Clock = implausible(now, build.Time, lastTime(cfg.StateDir))
-	faults = append(faults, checkState(cfg.StateDir), p.loadKeys(now), p.loadPolicy(now))
+	unfit := p.loadPolicy(now)
+	faults = append(faults, checkState(cfg.StateDir), p.loadKeys(now), unfit)
 	if err := errors.Join(faults...); err != nil {
 		p.wipe()
 		return nil, err
@@ -98,8 +99,12 @@ func (p *Plan) wipe() {
 	}
 }
 
+// loadKeys reads our own certificates and keys, where some peer wants to see them.
 func (p *Plan) loadKeys(now time.Time) error {
 	c := p.Config
+	if p.Policy != nil && !p.Policy.NeedsCertificates() {
+		return nil
+	}
 	passphrase, err := keys.Passphrase(c.PassphraseFile, "")
 	if err != nil {
 		return err
@@ -224,10 +229,18 @@ func readFile(path string) ([]byte, error) {
 // privateKeys are our two keys as the server asks for them.
 type privateKeys struct{ keys keys.Keys }
 
+var errNoKeys = errors.New("this gateway has no certificates: no peer of its policy needs them")
+
 func (k privateKeys) Sign(digest []byte) ([]byte, error) {
+	if k.keys.Sign == nil {
+		return nil, errNoKeys
+	}
 	return gm.SignDigest(rand.Reader, k.keys.Sign, digest)
 }
 
 func (k privateKeys) Open(envelope []byte) (secret.Secret, policy.SKEncoding, error) {
+	if k.keys.Enc == nil {
+		return secret.Secret{}, 0, errNoKeys
+	}
 	return gm.OpenEnvelopeForm(k.keys.Enc, envelope)
 }

@@ -50,6 +50,34 @@ func TestEveryFaultOfASiteIsToldAtOnce(t *testing.T) {
 	}
 }
 
+// Whoever has only peers of profile rfc2409-psk needs no certificates, and whoever
+// has another one too needs them.
+func TestAGatewayWithPreSharedKeysAloneNeedsNoCertificates(t *testing.T) {
+	f := newFolder(t)
+	for _, name := range []string{"sign.crt", "sign.key", "enc.crt", "enc.key"} {
+		f.must(os.Remove(filepath.Join(f.path, name)))
+	}
+	f.write("b.psk", "a key of some length\n")
+	entry := "    profile: rfc2409-psk\n    allow_non_gm: true\n    psk_file: b.psk\n"
+	plain := strings.Replace(onePeer, "    ca: ca.crt\n    subject: \"CN=gw-b,C=CN\"\n", entry, 1)
+	f.write("policy.yaml", plain)
+	p, err := Prepare(f.config(), Build{})
+	f.must(err)
+	if n := len(ownCertificates(p.Own)); n != 0 {
+		t.Errorf("status shows %d certificates", n)
+	}
+	if _, err := p.keys.Sign(make([]byte, 32)); err == nil {
+		t.Error("it signs")
+	}
+	if _, _, err := p.keys.Open([]byte{0x30, 0}); err == nil {
+		t.Error("it opens envelopes")
+	}
+	f.write("policy.yaml", strings.Replace(plain, "tunnels:", "  - {name: c, remote: 192.0.2.3, ca: ca.crt, subject: \"CN=gw-c,C=CN\"}\ntunnels:", 1))
+	if _, err := Prepare(f.config(), Build{}); err == nil || !strings.Contains(err.Error(), "sign.crt") {
+		t.Errorf("with a peer of the standard beside it: %v", err)
+	}
+}
+
 // withKey adds a line to the entry of the peer.
 func withKey(line string) func(folder) {
 	return func(f folder) {

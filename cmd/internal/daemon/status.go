@@ -17,7 +17,7 @@ func describe(r reading, version string, now time.Time) control.Status {
 	s := control.Status{
 		Version: version, Site: r.policy.Site, Plane: r.lives.Name(), Userspace: r.userspace, Now: now, Started: r.started, Clock: r.clock,
 		HalfOpen: r.engine.HalfOpen, Sessions: []control.Session{}, Tunnels: []control.Tunnel{}, Peers: []string{},
-		Certificates: []control.Certificate{own("sign", r.own.Sign), own("enc", r.own.Enc)},
+		Certificates: ownCertificates(r.own),
 		Counters:     control.Counters{Datagrams: r.server, Packets: r.plane}, Groups: r.groups,
 	}
 	for _, t := range r.selftest {
@@ -75,6 +75,14 @@ func userspaceOf(p plane) *control.Userspace {
 		out.Crypto, out.ConstantTime = best.Name, best.ConstantTime
 	}
 	return out
+}
+
+// ownCertificates are ours; none where no peer needs them.
+func ownCertificates(pair trust.Pair) []control.Certificate {
+	if pair.Sign.NotAfter.IsZero() {
+		return []control.Certificate{}
+	}
+	return []control.Certificate{own("sign", pair.Sign), own("enc", pair.Enc)}
 }
 
 func own(role string, c trust.Certificate) control.Certificate {

@@ -338,7 +338,7 @@ func (s *session) checkHashR(m *Message, got, id []byte) {
 // whyNotDerived says which messages or keys are missing for the phase-1 keys.
 func (s *session) whyNotDerived() string {
 	if s.view.NonGM != "" {
-		return "not opened: " + notGM
+		return "not opened: " + notGM + "; " + sealedByDH
 	}
 	var why []string
 	for side := range s.side {

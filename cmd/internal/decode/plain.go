@@ -15,6 +15,9 @@ const methodPreShared = 1
 
 const notGM = "NOT GB/T 36968: plain IKE with a pre-shared key (RFC 2409 5.4)"
 
+// sealedByDH says why no option opens such a session.
+const sealedByDH = "its keys come from a Diffie-Hellman secret that no capture holds: neither --key nor the pre-shared key opens it"
+
 // isPlain reports whether an SA of phase 1 offers a pre-shared key, and marks the
 // session.
 func (s *session) isPlain(m *Message, sa wire.SA) bool {

@@ -42,5 +42,5 @@ func TestPlainSessionsAreFlaggedAndFailNothing(t *testing.T) {
 	if len(r.Sessions) != 1 || r.Sessions[0].NonGM != policy.ProfileRFC2409 || len(r.Sessions[0].Deviates) != 0 || r.Failed != 0 {
 		t.Errorf("sessions %+v, %d failed", r.Sessions, r.Failed)
 	}
-	wantText(t, r, notGM, "MODP-2048", "M3", "M4", "M6", "not opened: "+notGM)
+	wantText(t, r, notGM, "MODP-2048", "M3", "M4", "M6", "not opened: "+notGM, "  not opened: "+sealedByDH)
 }

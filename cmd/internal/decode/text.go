@@ -103,6 +103,7 @@ func (t *printer) session(s *Session) {
 	}
 	if s.NonGM != "" {
 		t.line("  %s (%s)", notGM, s.NonGM)
+		t.line("  not opened: %s", sealedByDH)
 	}
 	t.line("  %s", s.State)
 	for _, d := range s.Deviates {

@@ -71,9 +71,11 @@ func (f *Facts) blind(what string, err error) {
 
 // readFiles reads the policy and every certificate and revocation list.
 func (f *Facts) readFiles(cfg *config.Config) {
-	f.addFile("own signature certificate", cfg.SignCert, false)
-	f.addFile("own encryption certificate", cfg.EncCert, false)
 	pol, err := policy.Load(cfg.Policy)
+	if err != nil || pol.NeedsCertificates() {
+		f.addFile("own signature certificate", cfg.SignCert, false)
+		f.addFile("own encryption certificate", cfg.EncCert, false)
+	}
 	if err != nil {
 		f.ConfigFault = firstLine(err.Error())
 		return
