@@ -80,7 +80,7 @@ func (g *gateway) read(ctx context.Context) (reading, error) {
 	return reading{
 		lives: g.lives, policy: p.Policy, own: p.Own, verifiers: p.verifiers, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
 		clock: implausible(time.Now(), p.build.Time, lastTime(p.Config.StateDir)),
-		plane: g.plane.Counters(), userspace: userspaceOf(g.plane),
+		plane: g.plane.Counters(), userspace: userspaceOf(g.plane), groups: g.groups.status(),
 		server: map[string]uint64{"received": c.Received, "refused": c.Refused, "queue-dropped": c.QueueDropped,
 			"read-failed": c.ReadFailed, "send-failed": c.SendFailed},
 	}, nil

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 
 	"yumen/esp"
 	"yumen/esp/links"
@@ -18,9 +17,9 @@ type linkWatch interface {
 
 // openGroups makes the keeper of groups for the plane that was opened.
 func (g *gateway) openGroups(mark uint32, built *closers) error {
-	plane, ok := g.plane.(steering)
+	plane, ok := g.plane.(pathSide)
 	if !ok {
-		plane = unsteered{fmt.Errorf("the %s data plane carries no groups: set dataplane: user", g.lives.Name())}
+		plane = noPaths{}
 	}
 	watch, err := links.Open(mark)
 	if err != nil {
@@ -52,11 +51,11 @@ func linkOf(p *policy.Policy, t ike.TunnelStatus) links.Path {
 	return out
 }
 
-// unsteered is a data plane without groups.
-type unsteered struct{ why error }
+// noPaths is a data plane without groups. No policy with groups is given to it.
+type noPaths struct{}
 
-func (u unsteered) Steer(string, []esp.Weight) error      { return u.why }
-func (u unsteered) Echo(string, uint64, int64) error      { return u.why }
-func (u unsteered) EchoGroup(string, uint64, int64) error { return u.why }
-func (u unsteered) Echoes() <-chan esp.Echo               { return make(chan esp.Echo) }
-func (u unsteered) Mute(string, bool) error               { return u.why }
+func (noPaths) Steer(string, []esp.Weight) error      { return errNoPaths }
+func (noPaths) Echo(string, uint64, int64) error      { return errNoPaths }
+func (noPaths) EchoGroup(string, uint64, int64) error { return errNoPaths }
+func (noPaths) Echoes() <-chan esp.Echo               { return nil }
+func (noPaths) Mute(string, bool) error               { return errNoPaths }

@@ -16,15 +16,6 @@ import (
 	"yumen/policy"
 )
 
-// steering is what groups need of a data plane.
-type steering interface {
-	Steer(group string, to []esp.Weight) error
-	Echo(tunnel string, seq uint64, stamp int64) error
-	EchoGroup(group string, seq uint64, stamp int64) error
-	Echoes() <-chan esp.Echo
-	Mute(tunnel string, on bool) error
-}
-
 // lookAgain is how often the engine is asked who has a child although no event said
 // that it changed.
 const lookAgain = 5 * time.Second
@@ -32,7 +23,7 @@ const lookAgain = 5 * time.Second
 // groups keeps the paths of every group warm: one runner each. See esp/warm for what
 // decides.
 type groups struct {
-	plane    steering
+	plane    pathSide
 	log      *slog.Logger
 	events   *groupCounters
 	children func(ctx context.Context) (ike.Status, error)
@@ -52,7 +43,7 @@ type failure struct {
 	timer *time.Timer
 }
 
-func newGroups(plane steering, watch linkWatch, log *slog.Logger, children func(ctx context.Context) (ike.Status, error)) *groups {
+func newGroups(plane pathSide, watch linkWatch, log *slog.Logger, children func(ctx context.Context) (ike.Status, error)) *groups {
 	return &groups{plane: plane, links: watch, log: log, events: newGroupCounters(), children: children, changed: make(chan struct{}, 1),
 		running: map[string]*runner{}, failed: map[string]failure{}}
 }
