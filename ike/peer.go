@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -39,11 +40,12 @@ type peer struct {
 	live     []*session
 	failures int
 	retry    alarm
-	alone    alarm     // tunnels stand without a session; holds up nothing else
-	home     home      // is our address here
-	checking bool      // the question is whether a living session has the right addresses
-	greeted  bool      // INITIAL-CONTACT was sent since we started
-	strayAt  time.Time // of the last main mode that a stray message started
+	alone    alarm      // tunnels stand without a session; holds up nothing else
+	home     home       // is our address here
+	ours     netip.Addr // of the interface in local, as last resolved
+	checking bool       // the question is whether a living session has the right addresses
+	greeted  bool       // INITIAL-CONTACT was sent since we started
+	strayAt  time.Time  // of the last main mode that a stray message started
 	path     knownPath
 	search   search    // for its dialect, with profile: auto
 	leftAt   time.Time // when it deleted our last session
@@ -101,6 +103,9 @@ func (e *Engine) resolved(in Resolved) {
 		return
 	}
 	p.asked = 0
+	if p.entry.Local.Interface != "" && in.Err == nil {
+		p.ours = in.Local
+	}
 	if p.located(in) {
 		return
 	}
@@ -356,7 +361,9 @@ func (e *Engine) peerNamed(name string) *peer {
 }
 
 // candidates are the peers that may speak from remote to local: those
-// configured with that address, else those whose address is not known.
+// configured with that address, else those whose address is not known. Of several
+// paths between the same two gateways, whose entries have one certificate pair, the
+// one whose local address it is comes first.
 func (e *Engine) candidates(local, remote netip.Addr) (found []*peer, known bool) {
 	var anywhere []*peer
 	for _, p := range e.peers {
@@ -370,8 +377,23 @@ func (e *Engine) candidates(local, remote netip.Addr) (found []*peer, known bool
 			found = append(found, p)
 		}
 	}
+	for _, list := range [][]*peer{found, anywhere} {
+		slices.SortStableFunc(list, func(a, b *peer) int { return a.distance(local) - b.distance(local) })
+	}
 	if len(found) > 0 {
 		return append(found, anywhere...), true
 	}
 	return anywhere, false
+}
+
+// distance is 0 for the entry that names our address, 2 for one that names another,
+// and 1 for one that names none.
+func (p *peer) distance(local netip.Addr) int {
+	switch place := cmp.Or(p.entry.Local.Addr, p.ours); {
+	case !place.IsValid():
+		return 1
+	case place == local:
+		return 0
+	}
+	return 2
 }

@@ -215,6 +215,8 @@ func (g *grouper) pair(one Group, a, b Tunnel, at fault) bool {
 		at.say(".tunnel", "tunnels %q and %q are both of peer %q; give each path of group %q a peer of its own", a.Name, b.Name, a.Peer, one.Name)
 	case pa.Name != "" && pb.Name != "" && !pa.Remote.Any && pa.Remote == pb.Remote && pa.Local == pb.Local:
 		at.say(".tunnel", "peers %q and %q have the same remote and local, so tunnels %q and %q would share one path; change an address", pa.Name, pb.Name, a.Name, b.Name)
+	case pa.Remote.Any && pb.Remote.Any && pa.Local == pb.Local && pa.CA == pb.CA && pa.Identity == pb.Identity && pa.PreShared == pb.PreShared:
+		at.say(".tunnel", "peers %q and %q may both call from anywhere, have the same certificates and call at the same address, so nothing tells their paths apart; give them addresses, or a local each", pa.Name, pb.Name)
 	default:
 		return true
 	}

@@ -191,3 +191,17 @@ func TestAGroupBuiltInCodeIsCheckedWhenCompiled(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Peers that call from anywhere are told apart by certificates or by our address alone.
+func TestPathsOfTheSamePeerFromAnywhereCannotBeToldApart(t *testing.T) {
+	entry := func(name, subject string) string {
+		return `  - {name: ` + name + `, remote: any, ca: ca.crt, subject: "CN=` + subject + `"}`
+	}
+	const want = `p.yaml:15: groups[0].members[1].tunnel: peers "a" and "b" may both call from anywhere`
+	for subject, refused := range map[string]bool{"gw-b": true, "gw-c": false} {
+		_, err := policy.Parse("p.yaml", []byte(edit(edit(grouped, 3, entry("a", "gw-b")), 4, entry("b", subject))))
+		if got := err != nil && hasLine(err.Error(), want); got != refused {
+			t.Errorf("%s: %v", subject, err)
+		}
+	}
+}

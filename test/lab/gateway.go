@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"yumen/ike"
@@ -193,10 +194,13 @@ func (g *Gateway) resolve(f ike.Resolve) {
 	for _, p := range g.Policy.Peers {
 		switch {
 		case p.Name != f.Peer:
-		case p.Local.Addr.IsValid() && p.Local.Addr != g.Addr:
+		case p.Local.Addr.IsValid() && !g.has(p.Local.Addr):
 			answer.Err = fmt.Errorf("%w: %v", ike.ErrAway, p.Local.Addr)
 		case p.Remote.Addr.IsValid():
 			answer.Remote = []netip.Addr{p.Remote.Addr}
+			if p.Local.Addr.IsValid() {
+				answer.Local = p.Local.Addr
+			}
 		default:
 			answer.Remote = g.lab.Names[p.Remote.FQDN]
 		}
@@ -206,6 +210,9 @@ func (g *Gateway) resolve(f ike.Resolve) {
 	}
 	g.later(0, func() { g.Feed(answer) })
 }
+
+// has reports whether the gateway has an address.
+func (g *Gateway) has(a netip.Addr) bool { return g.Addr == a || slices.Contains(g.More, a) }
 
 // private answers a private-key operation, at once or when the card is ready.
 func (g *Gateway) private(f ike.PrivateOp) {

@@ -37,11 +37,19 @@ func New(seed uint64, sites ...Site) *Lab {
 	l := &Lab{now: Epoch, seen: newObserver(), Random: rand.New(newSource(seed, "hooks").chacha)}
 	l.Story.last = Epoch
 	for _, s := range sites {
-		g := &Gateway{Site: s, lab: l, seed: seed}
-		l.gateways = append(l.gateways, g)
-		g.Restart()
+		l.add(s, seed)
 	}
 	return l
+}
+
+// Add builds one more site. It draws like one of a lab with seed 1.
+func (l *Lab) Add(s Site) *Gateway { return l.add(s, 1) }
+
+func (l *Lab) add(s Site, seed uint64) *Gateway {
+	g := &Gateway{Site: s, lab: l, seed: seed}
+	l.gateways = append(l.gateways, g)
+	g.Restart()
+	return g
 }
 
 // Gateway returns the gateway of that name.

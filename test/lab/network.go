@@ -94,7 +94,7 @@ func (l *Lab) Inject(source, dest netip.AddrPort, data []byte) {
 
 func (l *Lab) holder(a netip.Addr) *Gateway {
 	for _, g := range l.gateways {
-		if g.Public == a || !g.Public.IsValid() && g.Addr == a {
+		if g.Public == a || !g.Public.IsValid() && g.has(a) {
 			return g
 		}
 	}

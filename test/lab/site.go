@@ -15,7 +15,8 @@ import (
 type Site struct {
 	Name      string // short: it stands before each line of a transcript
 	Addr      netip.Addr
-	Public    netip.Addr // valid: the site is behind a NAT that shows this address
+	More      []netip.Addr // further addresses, of other uplinks
+	Public    netip.Addr   // valid: the site is behind a NAT that shows this address
 	Own       *Identity
 	Anchor    []byte // PEM, for every peer
 	CRL       []byte // nil: no revocation check
