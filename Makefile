@@ -22,12 +22,12 @@ WITHOUT ?=
 FUZZTIME ?= 5000x
 
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
-PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(interop|netns|site|soak|vm)|^yumen/esp/tunnel')
+PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(failover|interop|netns|site|soak|vm)|^yumen/esp/tunnel')
 
 # The virtual machine runs again as a whole; of go test, what failed (test/again.sh).
 twice = $(1) || { echo "failed once; trying again"; $(1); }
 
-.PHONY: help setup-demo setup-test build demo test check unit cpus netns interop vm vm-avx fuzz soak golden bench dkms dkms-check clean
+.PHONY: help setup-demo setup-test build demo test check unit cpus netns interop vm vm-avx fuzz soak failover golden bench dkms dkms-check clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -70,6 +70,7 @@ cpus:
 netns: build
 	@GO=$(GO) test/again.sh -timeout 15m -p 2 -count 1 ./esp/tunnel/... ./test/netns/... ./test/site/...
 	@GO=$(GO) test/again.sh -timeout 15m -count 1 ./test/soak/...
+	@GO=$(GO) test/again.sh -timeout 10m -count 1 ./test/failover
 
 ## make interop  against strongSwan, ike-scan and scapy, in network namespaces (root)
 interop: build
@@ -96,6 +97,11 @@ fuzz:
 soak: setup-demo build
 	@$(GO) build -o $(BUILD)/soak.bin ./test/soak
 	@$(BUILD)/soak.bin -rekeys $(REKEYS) -loss $(LOSS)
+
+## make failover   two sites lose paths in every way, under numbered traffic; ONLY=name of a case (root)
+failover: setup-demo build
+	@$(GO) build -o $(BUILD)/failover.bin ./test/failover
+	@$(BUILD)/failover.bin -only "$(ONLY)"
 
 ## make dkms     build/yumen-sm-dkms_*.deb: SM3 and SM4 for Debian's kernels; OFFLINE=1 KERNEL=6.1|6.12
 dkms:

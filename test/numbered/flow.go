@@ -20,22 +20,18 @@ type Flow struct {
 	twice    uint64     // numbers that came again
 	late     uint64     // numbers that came after a higher one
 	highest  uint32
-	since    time.Time     // of the watch; zero: nobody watches
-	last     time.Time     // arrival
-	gap      time.Duration // longest time between two arrivals since the watch began
-	gapEnd   time.Time
+	watched  bool
+	base     uint32      // number of sent[0]
+	sent     []time.Time // when, since the watch began
+	newest   int         // place in sent of the highest number that arrived; -1: none
+	gap      time.Duration
 }
 
 // Take notes the arrival of a number.
 func (f *Flow) Take(n uint32, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.since.IsZero() {
-		if d := now.Sub(f.last); d > f.gap {
-			f.gap, f.gapEnd = d, now
-		}
-	}
-	f.last = now
+	f.measure(n, now)
 	word, bit := int(n/64), uint64(1)<<(n%64)
 	for word >= len(f.seen) {
 		f.seen = append(f.seen, make([]uint64, max(16, len(f.seen)))...)
@@ -66,25 +62,44 @@ func (f *Flow) Overtaken() uint64 {
 	return f.late
 }
 
-// Watch begins to measure the longest time without an arrival.
-func (f *Flow) Watch(now time.Time) {
+// Watch begins to measure how long nothing is delivered.
+func (f *Flow) Watch() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.since, f.last, f.gap, f.gapEnd = now, now, 0, time.Time{}
+	f.watched, f.base, f.sent, f.newest, f.gap = true, f.Sent.Load(), nil, -1, 0
 }
 
-// Gap is the longest time without an arrival since Watch, the one that still lasts
-// at now included, and when it ended.
-func (f *Flow) Gap(now time.Time) (gap time.Duration, end time.Time) {
+// leaves notes that the next number is about to be sent.
+func (f *Flow) leaves(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.since.IsZero() {
-		return 0, time.Time{}
+	if !f.watched {
+		return
 	}
-	if d := now.Sub(f.last); d > f.gap {
-		return d, now
+	// A number that the host refused is sent again.
+	f.sent = append(f.sent[:min(len(f.sent), int(f.Sent.Load()-f.base))], now)
+}
+
+// measure takes the arrival of a number in: nothing was delivered since the first one
+// behind the newest before it was sent. So a generator that paused is no gap.
+func (f *Flow) measure(n uint32, now time.Time) {
+	at := int(n) - int(f.base)
+	if !f.watched || at <= f.newest || at >= len(f.sent) {
+		return
 	}
-	return f.gap, f.gapEnd
+	f.gap = max(f.gap, now.Sub(f.sent[f.newest+1]))
+	f.newest = at
+}
+
+// Gap is the longest time since Watch without a delivery although something had been
+// sent, the one that still lasts at now included.
+func (f *Flow) Gap(now time.Time) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watched && f.newest+1 < len(f.sent) {
+		return max(f.gap, now.Sub(f.sent[f.newest+1]))
+	}
+	return f.gap
 }
 
 // Lost counts the numbers from first to end-1 that did not arrive.

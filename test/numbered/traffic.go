@@ -145,6 +145,7 @@ func (t *Traffic) one(buf []byte, pair, end int) {
 	binary.BigEndian.PutUint16(buf[32:], uint16(pair))
 	buf[34] = byte(end)
 	binary.BigEndian.PutUint32(buf[35:], n)
+	f.leaves(time.Now())
 	if _, err := t.senders[pair][end].Write(buf); err != nil {
 		// An ICMP error about an earlier packet, or no buffer: this one did not leave.
 		f.Refused.Add(1)

@@ -77,6 +77,7 @@ type Status struct {
 		NAT     string `json:"nat"`
 	} `json:"sessions"`
 	Tunnels  []Tunnel `json:"tunnels"`
+	Groups   []Group  `json:"groups"`
 	Counters struct {
 		Packets map[string]uint64 `json:"packets"`
 	} `json:"counters"`
@@ -105,6 +106,24 @@ type Tunnel struct {
 		Out     Half   `json:"out"`
 		BadAuth uint64 `json:"bad_auth"`
 	} `json:"children"`
+}
+
+// Group is a group of paths in a status.
+type Group struct {
+	Name    string            `json:"name"`
+	Carries []string          `json:"carries"`
+	Works   bool              `json:"works"`
+	Flips   map[string]uint64 `json:"flips"`
+	Last    *struct {
+		Reason string `json:"reason"`
+		Cause  string `json:"cause"`
+	} `json:"last"`
+	Paths []struct {
+		Tunnel  string `json:"tunnel"`
+		State   string `json:"state"`
+		Why     string `json:"why"`
+		Carries bool   `json:"carries"`
+	} `json:"paths"`
 }
 
 // Half is one direction of a child in a status.

@@ -188,7 +188,7 @@ func (s *standby) change(what string, do func(), limit time.Duration) {
 	var marks []uint32
 	for _, f := range s.traffic.Flows {
 		for end := range f {
-			f[end].Watch(time.Now())
+			f[end].Watch()
 			marks = append(marks, f[end].Sent.Load())
 		}
 	}
@@ -198,7 +198,7 @@ func (s *standby) change(what string, do func(), limit time.Duration) {
 	line := ""
 	for n, f := range s.traffic.Flows {
 		for end := range f {
-			gap, _ := f[end].Gap(time.Now())
+			gap := f[end].Gap(time.Now())
 			lost := f[end].Lost(marks[2*n+end], f[end].Sent.Load()-100) // what is under way is not lost
 			line += fmt.Sprintf("; %s %d ms, %d lost", [2][2]string{{"v4 a>b", "v4 b>a"}, {"v6 a>b", "v6 b>a"}}[n][end], gap.Milliseconds(), lost)
 			if gap > limit {

@@ -37,7 +37,7 @@ func (f Fate) String() string { return [...]string{"pass", "drop", "repeat", "de
 // parts of 1 and concern ESP and IKE alone.
 type Weather struct {
 	Loss, Repeat, Delay float64
-	Longest             time.Duration // of a delay
+	Least, Longest      time.Duration // of a delay
 	// Decide, if it is set, has the first word; with Pass the rates decide. It
 	// is called by one goroutine for each direction.
 	Decide func(toB bool, id Identity) Fate
@@ -156,7 +156,7 @@ func (f *Forwarder) carry(side int) {
 			continue
 		case Delay:
 			kept := bytes.Clone(buf[:n])
-			wait := time.Duration(dice.Float64() * float64(w.Longest))
+			wait := w.Least + time.Duration(dice.Float64()*float64(max(0, w.Longest-w.Least)))
 			f.late.Add(1)
 			time.AfterFunc(wait, func() {
 				defer f.late.Done()
