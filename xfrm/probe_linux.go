@@ -1,7 +1,7 @@
 package xfrm
 
 import (
-	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -42,10 +42,19 @@ const (
 	optionMode = "CONFIG_CRYPTO_CBC, CONFIG_CRYPTO_HMAC, CONFIG_CRYPTO_AUTHENC, CONFIG_CRYPTO_ECHAINIV"
 )
 
+// Where the throw-away SAs of a probe lead: to loopback addresses, which no packet from
+// outside can have, with keys that nobody knows.
+var (
+	probe4 = netip.MustParseAddr("127.0.86.1")
+	probe6 = netip.IPv6Loopback()
+)
+
 // Probe tells whether the running kernel can carry a suite, by adding throw-away SAs
 // in a network namespace of its own: over IPv4 and IPv6, with each ICV length, with
-// and without UDP. Nil: it can. An error of type *Unsupported says what is missing;
-// any other, that it could not be tried (CAP_SYS_ADMIN and CAP_NET_ADMIN are needed).
+// and without UDP. A service that may make no namespaces, as systemd runs ours, tries
+// the same where it is, and each SA is deleted at once. Nil: it can. An error of type
+// *Unsupported says what is missing; any other, that it could not be tried
+// (CAP_NET_ADMIN is needed).
 func Probe(suite policy.Suite) error {
 	if err := suiteSupported(suite); err != nil {
 		return &Unsupported{Suite: suite, Reason: err.Error()}
@@ -59,7 +68,7 @@ func Probe(suite policy.Suite) error {
 	go func() {
 		// Never unlocked: the thread ends with the goroutine, and its namespace.
 		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil && !errors.Is(err, unix.EPERM) {
 			result <- fmt.Errorf("probe the kernel plane: make a network namespace: %w", err)
 			return
 		}
@@ -83,14 +92,15 @@ func probe(suite policy.Suite, release string) error {
 	// The parts one by one, so that the first refusal tells its cause.
 	var missing []string
 	for _, part := range []struct {
-		addr, cipher, mac, option string
+		addr                netip.Addr
+		cipher, mac, option string
 	}{
-		{"192.0.2.1", "ecb(cipher_null)", "digest_null", optionESP4},
-		{"2001:db8::1", "ecb(cipher_null)", "digest_null", optionESP6},
-		{"192.0.2.1", "cbc(sm4)", "digest_null", optionSM4},
-		{"192.0.2.1", "ecb(cipher_null)", "hmac(sm3)", optionSM3},
+		{probe4, "ecb(cipher_null)", "digest_null", optionESP4},
+		{probe6, "ecb(cipher_null)", "digest_null", optionESP6},
+		{probe4, "cbc(sm4)", "digest_null", optionSM4},
+		{probe4, "ecb(cipher_null)", "hmac(sm3)", optionSM3},
 	} {
-		err := c.tryPart(netip.MustParseAddr(part.addr), part.cipher, part.mac)
+		err := c.tryPart(part.addr, part.cipher, part.mac)
 		if errors.Is(err, unix.EPERM) {
 			return fmt.Errorf("probe the kernel plane: %w (CAP_NET_ADMIN is needed)", err)
 		}
@@ -107,6 +117,8 @@ func probe(suite policy.Suite, release string) error {
 	}
 	return nil
 }
+
+const probeSPI esp.SPI = 0x59754d31 // rare, so that nobody's is met
 
 // absent tells a missing part from another that fails in its place: a missing
 // protocol refuses every algorithm.
@@ -128,17 +140,21 @@ func old(release string) bool {
 
 // trySuite adds SAs of every form that we use.
 func (c *conn) trySuite() error {
-	spi := esp.SPI(0x1000)
+	key := make([]byte, esp.KeymatLen(policy.SM4CBCHMACSM3))
 	for _, bits := range []int{96, 128, 256} {
-		for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
+		for _, to := range []netip.Addr{probe4, probe6} {
 			for _, port := range []uint16{0, 4500} {
 				for _, esn := range []bool{false, true} {
-					spi++
-					to := netip.MustParseAddr(a)
-					s := state{src: to, dst: to.Next(), spi: spi, reqid: ours.Reqid, icvBits: bits, window: 1024, esn: esn,
-						sport: port, dport: port, keymat: secret.New(bytes.Repeat([]byte{1}, esp.KeymatLen(policy.SM4CBCHMACSM3)))}
+					if _, err := rand.Read(key); err != nil {
+						return err
+					}
+					s := state{src: to.Next(), dst: to, spi: probeSPI, reqid: ours.Reqid, icvBits: bits, window: 1024, esn: esn,
+						sport: port, dport: port, keymat: secret.New(key)}
 					err := c.addState(s)
 					s.keymat.Wipe()
+					if err == nil {
+						err = c.deleteState(s.dst, s.spi)
+					}
 					if err != nil {
 						return fmt.Errorf("%d-bit ICV to %s, udp %t, esn %t: %w", bits, s.dst, port != 0, esn, err)
 					}
@@ -152,22 +168,22 @@ func (c *conn) trySuite() error {
 // tryPart adds an SA of two algorithms, to see which the kernel has.
 func (c *conn) tryPart(to netip.Addr, cipher, mac string) error {
 	info := nl.XfrmUsersaInfo{
-		Id:    nl.XfrmId{Daddr: address(to), Spi: swap(uint32(0x1000)), Proto: unix.IPPROTO_ESP},
+		Id:    nl.XfrmId{Daddr: address(to), Spi: swap(uint32(probeSPI)), Proto: unix.IPPROTO_ESP},
 		Saddr: address(to.Next()), Lft: limitsOf(lifetime{}), Family: familyOf(to), Mode: modeTunnel,
 		Flags: nl.XFRM_STATE_AF_UNSPEC,
 	}
 	m := newMessage(nl.XFRM_MSG_NEWSA, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, info.Serialize())
-	bytes := map[string]int{"cbc(sm4)": 16, "hmac(sm3)": 32}
+	sizes := map[string]int{"cbc(sm4)": 16, "hmac(sm3)": 32}
 	put := func(attr uint16, name string) {
 		var b [64]byte
 		copy(b[:], name)
-		m.attr(attr, b[:], word(uint32(bytes[name]*8)), make([]byte, bytes[name]))
+		m.attr(attr, b[:], word(uint32(sizes[name]*8)), make([]byte, sizes[name]))
 	}
 	put(nl.XFRMA_ALG_CRYPT, cipher)
 	put(nl.XFRMA_ALG_AUTH, mac)
 	err := c.do(m, nil)
 	if err == nil {
-		err = c.deleteState(to, 0x1000)
+		err = c.deleteState(to, probeSPI)
 	}
 	return err
 }

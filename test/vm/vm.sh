@@ -24,8 +24,9 @@ echo "vm: preparing the virtual machine (the first time this fetches a kernel an
 
 YUMEN_BIN=${YUMEN_BIN:-$(dirname "$binary")/yumen}
 [ -x "$YUMEN_BIN" ] || YUMEN_BIN=''
-export YUMEN_BIN
-options=(-t "${LIMIT:-540}" -e YUMEN_VM=1 -e YUMEN_BIN -C /)
+YUMEN_CONFIGS=$(realpath "$here/../../configs")
+export YUMEN_BIN YUMEN_CONFIGS
+options=(-t "${LIMIT:-540}" -e YUMEN_VM=1 -e YUMEN_BIN -e YUMEN_CONFIGS -C /)
 [ -z "${AVX-}" ] || options+=(-u max)
 echo "vm: booting"
 exec "$here/run.sh" "${options[@]}" -- "$binary" -test.v -test.timeout "${LIMIT:-540}s" "$@"

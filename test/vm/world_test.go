@@ -333,7 +333,7 @@ func (w *world) streamBy(t *testing.T, c net.Conn, to string, gap time.Duration)
 	t.Helper()
 	// Each stream has numbers of its own.
 	stop := make(chan struct{})
-	s := &stream{first: numbers.Add(1 << 20), to: to, stop: sync.OnceFunc(func() { close(stop) }), done: make(chan struct{})}
+	s := &stream{first: numbers.Add(1<<20) - 1<<20 + 1, to: to, stop: sync.OnceFunc(func() { close(stop) }), done: make(chan struct{})}
 	t.Cleanup(func() { s.stop(); <-s.done })
 	s.next = s.first
 	go func() {

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -38,6 +40,34 @@ func TestTheSampleShowsEverySettingWithItsDefault(t *testing.T) {
 		if lines[s.key] == 0 {
 			t.Errorf("the sample does not show %s", s.key)
 		}
+	}
+}
+
+// TestSystemdKnowsEveryLineOfTheUnits has systemd judge them. What they do is tried in
+// test/vm.
+func TestSystemdKnowsEveryLineOfTheUnits(t *testing.T) {
+	judge, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("SKIP units: systemd-analyze is not installed")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args, dir := []string{"verify", "--man=no", "--recursive-errors=no"}, t.TempDir()
+	for _, name := range []string{"yumen.service", "yumen-guard.service"} {
+		raw, err := os.ReadFile(filepath.Join(samples, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, filepath.Join(dir, name))
+		// It looks for the program too, and here it is not installed.
+		if err := os.WriteFile(args[len(args)-1], bytes.ReplaceAll(raw, []byte("/usr/bin/yumen"), []byte(self)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command(judge, args...).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze: %v\n%s", err, out)
 	}
 }
 
