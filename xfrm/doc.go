@@ -45,6 +45,10 @@
 // clamped. The kernel does not tell of unknown SPIs: there is no such event, only a
 // counter (Stats). Packets that came by an SA and match none of the tunnel's
 // selectors are counted there too (XfrmInTmplMismatch and others), not for each
-// child. Fragments that do not hold their ports match no selector with
+// child: they are dropped by the policy that does not find its template, which counts
+// in one number for the namespace, and an SA's own selector, which would say which SA it
+// was, is counted in one number too (XfrmInStateMismatch). IPv6 packets are dropped where
+// their path has no room for 1280 bytes of them, the least that a sender can go down to
+// (RFC 8200 5): see Plane.MaxInner. Fragments that do not hold their ports match no selector with
 // ports: they are dropped.
 package xfrm

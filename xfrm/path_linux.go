@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"yumen/esp"
 )
 
 // The kernel itself honours what routers say about the size of ESP packets, and
@@ -50,6 +52,36 @@ func (p *Plane) LearnPath(local, remote netip.Addr, mtu int) {
 		}
 		return
 	}
+}
+
+// MaxInner is the size in bytes of the largest inner packet of a child, installed or
+// not, that the kernel carries by its path. It answers and drops those that are larger,
+// IPv6 of its least size not excepted.
+func (p *Plane) MaxInner(c esp.Child) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	mtu := p.cfg.MTU
+	if path, err := p.locate(c.Path); err == nil && !p.closed {
+		mtu = p.pathMTU(ends{path.Local.Addr(), path.Remote.Addr()})
+	}
+	return esp.MaxInner(c, mtu)
+}
+
+// InUse are the children by which tunnels send, without keys.
+func (p *Plane) InUse() []esp.Child {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	latest := map[string]*pair{}
+	for _, x := range p.pairs {
+		if y := latest[x.child.Tunnel]; x.turn > 0 && !x.ended && (y == nil || x.turn > y.turn) {
+			latest[x.child.Tunnel] = x
+		}
+	}
+	var out []esp.Child
+	for _, x := range latest {
+		out = append(out, x.child)
+	}
+	return out
 }
 
 // pathMTU is what the kernel believes of a path, and not more than the configuration

@@ -75,7 +75,13 @@ func (w *world) daemons(t *testing.T) *daemons {
 // configure writes both sides; planes are the words of dataplane.
 func (d *daemons) configure(lines []line, planeA, planeB, peerKeys string) {
 	d.Helper()
-	text := func(us, them, remote string, b bool) string {
+	d.configureEach(lines, lines, planeA, planeB, peerKeys)
+}
+
+// configureEach gives each side lines of its own, which differ in their keys.
+func (d *daemons) configureEach(linesA, linesB []line, planeA, planeB, peerKeys string) {
+	d.Helper()
+	text := func(us, them, remote string, lines []line, b bool) string {
 		p := fmt.Sprintf("site: %s\npeers:\n  - {name: %s, remote: %q, ca: ca.crt, subject: %q%s}\ntunnels:\n", us, them, remote, site.Subject(them), peerKeys)
 		for _, l := range lines {
 			local, remote, start := l.local, l.remote, ""
@@ -86,8 +92,8 @@ func (d *daemons) configure(lines []line, planeA, planeB, peerKeys string) {
 		}
 		return p
 	}
-	check(d, d.a.Configure(text("a", "b", gateB4, false), "dataplane: "+planeA, "manage_sysctl: true"))
-	check(d, d.b.Configure(text("b", "a", gateA4, true), "dataplane: "+planeB, "manage_sysctl: true"))
+	check(d, d.a.Configure(text("a", "b", gateB4, linesA, false), "dataplane: "+planeA, "manage_sysctl: true"))
+	check(d, d.b.Configure(text("b", "a", gateA4, linesB, true), "dataplane: "+planeB, "manage_sysctl: true"))
 }
 
 func (d *daemons) start(list ...*site.Gateway) {
@@ -108,8 +114,13 @@ func (d *daemons) up(list ...*site.Gateway) {
 // in asserts on which plane each tunnel of a gateway sends.
 func (d *daemons) in(g *site.Gateway, want map[string]string) {
 	d.Helper()
+	if err := d.lives(g, want); err != nil {
+		d.Error(err)
+	}
+}
+
+func (d *daemons) lives(g *site.Gateway, want map[string]string) error {
 	s, err := g.Status()
-	check(d, err)
 	for _, t := range s.Tunnels {
 		used := ""
 		for _, c := range t.Children {
@@ -118,9 +129,10 @@ func (d *daemons) in(g *site.Gateway, want map[string]string) {
 			}
 		}
 		if w, asked := want[t.Name]; asked && (t.Plane != w || used != w) {
-			d.Errorf("%s: tunnel %s is in %q, its child in %q, want %q", g.Dir, t.Name, t.Plane, used, w)
+			err = errors.Join(err, fmt.Errorf("%s: tunnel %s is in %q, its child in %q, want %q", g.Dir, t.Name, t.Plane, used, w))
 		}
 	}
+	return err
 }
 
 func (d *daemons) move(g *site.Gateway, tunnel, to string) {

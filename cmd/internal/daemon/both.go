@@ -20,6 +20,7 @@ type kernelSide interface {
 	Beside(b xfrm.Beside) error
 	Leftovers() []xfrm.Leftover
 	LearnPath(local, remote netip.Addr, mtu int)
+	MaxInner(c esp.Child) int
 	adopter
 }
 
@@ -37,14 +38,15 @@ type userSide interface {
 // plane beside it. It knows on which of the two each child lives. Both guards stand at
 // the same time: see xfrm.Beside and tunnel.Share for what lies between them.
 type both struct {
-	kernel  kernelSide
-	open    func() (userSide, error)
-	device  string // of the userspace plane
-	placed  func(name, plane, why string)
-	events  chan esp.Event
-	echoes  chan esp.Echo
-	running sync.WaitGroup
-	done    chan struct{}
+	kernel   kernelSide
+	open     func() (userSide, error)
+	device   string // of the userspace plane
+	placed   func(name, plane, why string)
+	narrowed func() // Narrow may have an answer
+	events   chan esp.Event
+	echoes   chan esp.Echo
+	running  sync.WaitGroup
+	done     chan struct{}
 
 	mu       sync.Mutex // guards what follows
 	user     userSide   // nil: not needed yet
@@ -55,6 +57,7 @@ type both struct {
 	sending  map[string]esp.ChildID
 	told     map[string]string // by tunnel: the plane that was told last
 	share    map[string]bool   // what the planes were told last: see shared
+	advice   map[[2]netip.Addr]advice
 }
 
 // resident is a child, without keys, on a plane.
@@ -65,7 +68,7 @@ type resident struct {
 
 func newBoth(k kernelSide, device string, open func() (userSide, error)) *both {
 	b := &both{kernel: k, open: open, device: device, events: make(chan esp.Event), echoes: make(chan esp.Echo, 1024), done: make(chan struct{}),
-		placed: func(string, string, string) {}, chosen: map[string]string{}, children: map[esp.ChildID]resident{},
+		placed: func(string, string, string) {}, narrowed: func() {}, advice: map[[2]netip.Addr]advice{}, chosen: map[string]string{}, children: map[esp.ChildID]resident{},
 		sending: map[string]esp.ChildID{}, told: map[string]string{}, share: map[string]bool{}}
 	b.forward(k)
 	return b
@@ -172,7 +175,12 @@ func (b *both) place(c esp.Child) (where, why string) {
 	if err := carries(c.Suite, c.ICVBits, c.Outer); err != nil {
 		return userspace, err.Error()
 	}
-	return b.wish(c.Tunnel), b.reason(c.Tunnel)
+	if where = b.wish(c.Tunnel); where == kernel {
+		if err := b.narrow(c); err != nil && b.movable(c.Tunnel, userspace) == nil {
+			return userspace, err.Error()
+		}
+	}
+	return where, b.reason(c.Tunnel)
 }
 
 // wish is where a tunnel belongs until a child says otherwise.

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"yumen/esp"
-	"yumen/ike/server"
 )
 
 // planes are those that run.
@@ -104,15 +103,6 @@ func (b *both) WriteKeepalive(local, remote netip.AddrPort) error {
 // ProbeIKE sends whole or not at all.
 func (b *both) ProbeIKE(data []byte, local, remote netip.AddrPort) error {
 	return natWire{b.kernel}.ProbeIKE(data, local, remote)
-}
-
-// LearnPath hands advice about a path to all planes.
-func (b *both) LearnPath(local, remote netip.Addr, mtu int) {
-	for _, x := range b.planes() {
-		if p, ok := x.(server.PathLearner); ok {
-			p.LearnPath(local, remote, mtu)
-		}
-	}
 }
 
 // Adopt takes children of the kernel plane back.

@@ -25,6 +25,7 @@ type fakeSide struct {
 	events      chan esp.Event
 	echoes      chan esp.Echo
 	foreign     []esp.Child
+	pathMTU     int // 0: large
 	mostForeign int // 0: any number
 	counters    map[string]uint64
 }
@@ -65,6 +66,12 @@ func (h *fakeSide) LearnPath(_, _ netip.Addr, mtu int)          { _ = h.do("lear
 func (h *fakeSide) Outlives(esp.ChildID) bool                   { return true }
 func (h *fakeSide) Leftovers() []xfrm.Leftover                  { return []xfrm.Leftover{{SPI: 99}} }
 func (h *fakeSide) Carry(s tunnel.Share) error                  { return h.do("carry %v", slices.Sorted(maps.Keys(s))) }
+func (h *fakeSide) MaxInner(c esp.Child) int {
+	if h.pathMTU == 0 {
+		return 1400
+	}
+	return esp.MaxInner(c, h.pathMTU)
+}
 func (h *fakeSide) Foreign(list []esp.Child) error {
 	if len(list) == h.mostForeign {
 		return errors.New("too many")

@@ -96,7 +96,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 		return nil, nil, err
 	}
 	built.add(desk.Close)
-	g := &gateway{log: log, metrics: newMetrics(), started: time.Now(), changed: make(chan struct{}, 1), learned: make(chan struct{}, 1),
+	g := &gateway{log: log, metrics: newMetrics(), started: time.Now(), changed: make(chan struct{}, 1), learned: make(chan struct{}, 1), narrow: make(chan struct{}, 1), narrowAt: map[string]time.Time{},
 		found: make(chan ike.Event, mostFound)}
 	g.plan.Store(p)
 	g.metrics.from(p.Policy)
@@ -117,6 +117,12 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 		log.Info("userspace plane", "offloads", u.Offloads().String())
 	}
 	if b, ok := g.plane.(*both); ok {
+		b.narrowed = func() {
+			select {
+			case g.narrow <- struct{}{}:
+			default: // known already
+			}
+		}
 		b.placed = func(name, plane, why string) { log.Info("placed", "tunnel", name, "plane", plane, "because", why) }
 	}
 	for _, warning := range g.plane.Warnings() {
@@ -169,9 +175,10 @@ func serveMetrics(ctx context.Context, l net.Listener, h http.Handler) error {
 // does, whose error is then returned.
 func (g *gateway) serve(ctx context.Context, hup <-chan os.Signal, ended <-chan error) error {
 	dir := g.plan.Load().Config.StateDir
-	save, alive := time.NewTicker(saveEvery), time.NewTicker(keepAliveEvery)
+	save, alive, narrow := time.NewTicker(saveEvery), time.NewTicker(keepAliveEvery), time.NewTicker(narrowEvery)
 	defer save.Stop()
 	defer alive.Stop()
+	defer narrow.Stop()
 	g.saveTime(dir)
 	var settled <-chan time.Time
 	for {
@@ -204,6 +211,10 @@ func (g *gateway) serve(ctx context.Context, hup <-chan os.Signal, ended <-chan 
 			g.keepDialects(ctx)
 		case <-alive.C:
 			g.keepAlive(ctx)
+		case now := <-narrow.C:
+			g.leaveNarrow(ctx, now)
+		case <-g.narrow:
+			g.leaveNarrow(ctx, time.Now())
 		}
 	}
 }

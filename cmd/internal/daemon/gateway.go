@@ -22,16 +22,18 @@ import (
 
 // gateway is a running gateway as its operators see it.
 type gateway struct {
-	plan    atomic.Pointer[Plan] // in force
-	server  *server.Server
-	plane   plane
-	lives   residence // of children
-	because string    // why that plane was chosen
-	log     *slog.Logger
-	metrics *metrics
-	started time.Time
-	found   chan ike.Event // the length of an ICV was: the tunnel may move
-	learned chan struct{}  // something was: to be written down
+	plan     atomic.Pointer[Plan] // in force
+	server   *server.Server
+	plane    plane
+	lives    residence // of children
+	because  string    // why that plane was chosen
+	log      *slog.Logger
+	metrics  *metrics
+	started  time.Time
+	found    chan ike.Event       // the length of an ICV was: the tunnel may move
+	learned  chan struct{}        // something was: to be written down
+	narrow   chan struct{}        // paths may have become too small for the kernel
+	narrowAt map[string]time.Time // by tunnel: when that was done about; of serve
 
 	changed chan struct{} // children changed
 	handed  atomic.Bool   // what the kernel carries is the next process's

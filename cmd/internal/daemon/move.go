@@ -122,6 +122,9 @@ func (b *both) movable(name, where string) error {
 		if err := carries(r.Suite, r.ICVBits, r.Outer); err != nil {
 			return fmt.Errorf("the kernel cannot carry it: %w", err)
 		}
+		if err := b.narrow(r.Child); err != nil {
+			return fmt.Errorf("the kernel cannot carry it: %w", err)
+		}
 	}
 	if h := b.homes[name]; h.plane == userspace {
 		return fmt.Errorf("the kernel cannot carry it: %s", h.why)

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -135,5 +137,60 @@ func TestAFoundICVLengthMovesNothingThatBelongsToUserspace(t *testing.T) {
 		if x.FoundICV(1, 128) {
 			t.Errorf("%s: moves", c.name)
 		}
+	}
+}
+
+// Where the path has no room for 1280 bytes of IPv6 inside, whether the kernel knows it
+// or a probe said so, IPv6 goes to userspace; IPv4 over the same path does not.
+func TestAPathTooSmallForIPv6IsLeftToUserspace(t *testing.T) {
+	p := parseTunnels(t, ", encap: off", "name: a, remote: 10.2.0.0/16")
+	v6 := p.Tunnels[0]
+	v6.Name, v6.Selector.Local, v6.Selector.Remote = "b", policy.NetOf(netip.MustParsePrefix("fd01::/64")), policy.NetOf(netip.MustParsePrefix("fd02::/64"))
+	p.Tunnels = append(p.Tunnels, v6)
+	local, remote := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	child := func(id esp.ChildID, i int) esp.Child {
+		c := childOf(id, p.Tunnels[i].Name, cbc, false)
+		c.Selector = p.Tunnels[i].Selector
+		c.Path = esp.Path{Local: netip.AddrPortFrom(local, 0), Remote: netip.AddrPortFrom(remote, 0)}
+		return c
+	}
+	x := newPair(t, p)
+	asked := 0
+	x.narrowed = func() { asked++ }
+	for i, id := range []esp.ChildID{1, 2} {
+		if err := errors.Join(x.Install(child(id, i), esp.State{}), x.Use(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if x.PlaneOf(1) != kernel || x.PlaneOf(2) != kernel || len(x.Narrow()) != 0 {
+		t.Fatalf("in %s and %s, narrow are %v", x.PlaneOf(1), x.PlaneOf(2), x.Narrow())
+	}
+	x.LearnPath(local, remote, 1420)
+	if len(x.Narrow()) != 0 {
+		t.Errorf("1420 bytes are enough, and narrow are %v", x.Narrow())
+	}
+	x.LearnPath(local, remote, 1300)
+	if n := x.Narrow(); asked != 2 || len(n) != 1 || n["b"] == nil || !strings.Contains(n["b"].Error(), "1280") {
+		t.Errorf("narrow are %v, asked %d times", n, asked)
+	}
+	for i, id := range []esp.ChildID{3, 4} {
+		if err := errors.Join(x.Install(child(id, i), esp.State{}), x.Use(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if x.PlaneOf(3) != kernel || x.PlaneOf(4) != userspace || len(x.Narrow()) != 0 {
+		t.Errorf("in %s and %s, narrow are %v", x.PlaneOf(3), x.PlaneOf(4), x.Narrow())
+	}
+	if err := x.Choose("b", kernel); err == nil || !strings.Contains(err.Error(), "its path takes") {
+		t.Errorf("moved back by the operator: %v", err)
+	}
+	x.LearnPath(local, remote, 1500)
+	x.kernel.pathMTU = 1300 // the kernel heard it from a router
+	if err := x.Install(child(5, 1), esp.State{}); err != nil || x.PlaneOf(5) != userspace {
+		t.Errorf("in %s, %v", x.PlaneOf(5), err)
+	}
+	x.kernel.pathMTU = 0
+	if err := x.Install(child(6, 1), esp.State{}); err != nil || x.PlaneOf(6) != kernel {
+		t.Errorf("the path grew, and the next child is in %s, %v", x.PlaneOf(6), err)
 	}
 }
