@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -74,16 +75,18 @@ func (b *both) LearnPath(local, remote netip.Addr, mtu int) {
 	b.narrowed()
 }
 
-// Narrow are the tunnels that send by a child in the kernel whose path is too small, each
-// with the reason.
-func (b *both) Narrow() map[string]error {
+// narrowness is why a tunnel should leave the kernel, and why it cannot; nil: it can.
+type narrowness struct{ why, stays error }
+
+// Narrow are the tunnels that send by a child in the kernel whose path is too small.
+func (b *both) Narrow() map[string]narrowness {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := map[string]error{}
+	out := map[string]narrowness{}
 	for tunnel, id := range b.sending {
 		if r := b.children[id]; r.plane == kernel {
 			if err := b.narrow(r.Child); err != nil {
-				out[tunnel] = err
+				out[tunnel] = narrowness{err, b.movable(tunnel, userspace)}
 			}
 		}
 	}
@@ -91,12 +94,12 @@ func (b *both) Narrow() map[string]error {
 }
 
 // Narrow are the tunnels that send by a child whose path is too small for IPv6.
-func (k kernelPlane) Narrow() map[string]error {
-	out := map[string]error{}
+func (k kernelPlane) Narrow() map[string]narrowness {
+	out := map[string]narrowness{}
 	for _, c := range k.InUse() {
 		if c.Selector.Local.First.Is6() {
 			if err := tooNarrow(k.MaxInner(c)); err != nil {
-				out[c.Tunnel] = err
+				out[c.Tunnel] = narrowness{err, errors.New("there is no userspace plane: set dataplane: auto")}
 			}
 		}
 	}
@@ -104,9 +107,9 @@ func (k kernelPlane) Narrow() map[string]error {
 }
 
 // leaveNarrow moves tunnels into userspace whose path became too small for the kernel, by
-// one quick mode each, as Move does; where there is no userspace plane it says so.
+// one quick mode each, as Move does; where that cannot be it says so.
 func (g *gateway) leaveNarrow(ctx context.Context, now time.Time) {
-	x, ok := g.plane.(interface{ Narrow() map[string]error })
+	x, ok := g.plane.(interface{ Narrow() map[string]narrowness })
 	if !ok {
 		return
 	}
@@ -116,16 +119,16 @@ func (g *gateway) leaveNarrow(ctx context.Context, now time.Time) {
 			delete(g.narrowAt, tunnel)
 		}
 	}
-	for tunnel, why := range list {
+	for tunnel, n := range list {
 		if at, tried := g.narrowAt[tunnel]; tried && now.Sub(at) < narrowAgain {
 			continue
 		}
 		g.narrowAt[tunnel] = now
-		if _, mixed := g.plane.(*both); !mixed {
-			g.log.Warn("path", "tunnel", tunnel, "error", why, "fix", "dataplane: auto moves it to userspace")
+		if n.stays != nil {
+			g.log.Warn("path", "tunnel", tunnel, "error", n.why, "stays", n.stays)
 			continue
 		}
-		g.log.Info("move", "tunnel", tunnel, "plane", userspace, "why", why)
+		g.log.Info("move", "tunnel", tunnel, "plane", userspace, "why", n.why)
 		if err := g.server.Do(ctx, ike.Rekey{Tunnel: tunnel}); err != nil {
 			g.log.Warn("move", "tunnel", tunnel, "error", err)
 		}

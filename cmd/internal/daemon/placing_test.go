@@ -170,7 +170,7 @@ func TestAPathTooSmallForIPv6IsLeftToUserspace(t *testing.T) {
 		t.Errorf("1420 bytes are enough, and narrow are %v", x.Narrow())
 	}
 	x.LearnPath(local, remote, 1300)
-	if n := x.Narrow(); asked != 2 || len(n) != 1 || n["b"] == nil || !strings.Contains(n["b"].Error(), "1280") {
+	if n := x.Narrow(); asked != 2 || len(n) != 1 || n["b"].why == nil || n["b"].stays != nil || !strings.Contains(n["b"].why.Error(), "1280") {
 		t.Errorf("narrow are %v, asked %d times", n, asked)
 	}
 	for i, id := range []esp.ChildID{3, 4} {
