@@ -5,7 +5,7 @@
 # usage: vm.sh TEST-BINARY [ARGUMENT...]      arguments of the test binary; the gateway
 #                                            under test lies beside it
 # AVX=1 shows the guest's CPU with AVX2, so that the kernel's AVX drivers carry the
-# traffic: slow in an emulated machine.
+# traffic: slow in an emulated machine. LIMIT=1500 are the seconds that it may take.
 set -eu -o pipefail
 
 here=$(dirname "$(realpath "$0")")
@@ -26,7 +26,7 @@ YUMEN_BIN=${YUMEN_BIN:-$(dirname "$binary")/yumen}
 [ -x "$YUMEN_BIN" ] || YUMEN_BIN=''
 YUMEN_CONFIGS=$(realpath "$here/../../configs")
 export YUMEN_BIN YUMEN_CONFIGS
-options=(-t "${LIMIT:-540}" -e YUMEN_VM=1 -e YUMEN_BIN -e YUMEN_CONFIGS -C /)
+options=(-t "${LIMIT:-1500}" -e YUMEN_VM=1 -e YUMEN_BIN -e YUMEN_CONFIGS -C /)
 [ -z "${AVX-}" ] || options+=(-u max)
 echo "vm: booting"
-exec "$here/run.sh" "${options[@]}" -- "$binary" -test.v -test.timeout "${LIMIT:-540}s" "$@"
+exec "$here/run.sh" "${options[@]}" -- "$binary" -test.v -test.timeout "${LIMIT:-1500}s" "$@"
