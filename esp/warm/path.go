@@ -63,6 +63,7 @@ type path struct {
 	smooth, vary time.Duration // round trip and its variation (RFC 6298 2)
 	jitter       time.Duration // smoothed difference of neighbours (RFC 3550 6.4.1)
 	newest       time.Duration // the last round trip
+	middle       time.Duration // median of the last round trips; 0: there were none
 
 	total, gone uint64 // probes judged, and those of them that were lost
 }
@@ -143,7 +144,7 @@ func (p *path) answered(now, at time.Time, seq uint64) {
 		late := one.fate == lost
 		one.fate, one.trip = answered, max(at.Sub(one.sent), 0)
 		p.measure(one.trip)
-		p.heard = true
+		p.heard, p.middle = true, p.median()
 		switch {
 		case late: // it was judged already: a slow path is known better now
 			p.gone--
@@ -179,8 +180,43 @@ func (p *path) timeout() time.Duration {
 	return min(max(p.probe.Interval/2, leastTimeout, p.smooth+4*p.vary), maxTimeout)
 }
 
-// deadline is when the oldest probe on its way will be given up; zero: none is.
+// soon is the least that a probe waits before it counts among several that are
+// missing: what the path takes in all likelihood, with no allowance for rare delays.
+func (p *path) soon() time.Duration {
+	return max(p.probe.Interval/2, leastTimeout, p.middle+p.middle/2)
+}
+
+// silentAt is when the path will have been silent for too long, if nothing comes; zero:
+// not by the probes that are on their way. Lost of them are missing in a row, the first
+// for longer than any answer takes, and the last for longer than most do. To grant each
+// the longest time would have one slow answer of the past delay every flip.
+func (p *path) silentAt() time.Time {
+	first := p.n
+	for first > p.first() && p.at(first-1).fate != answered {
+		first--
+	}
+	last := first + uint64(p.probe.Lost) - 1
+	if !p.heard || last >= p.n {
+		return time.Time{}
+	}
+	due := p.at(last).sent.Add(p.soon())
+	if t := p.at(first).sent.Add(p.timeout()); t.After(due) {
+		return t
+	}
+	return due
+}
+
+// deadline is when judge has something to do next, if nothing comes; zero: never.
 func (p *path) deadline() time.Time {
+	due := p.givenUpAt()
+	if t := p.silentAt(); !p.failed && !t.IsZero() && (due.IsZero() || t.Before(due)) {
+		return t
+	}
+	return due
+}
+
+// givenUpAt is when the oldest probe on its way will be given up; zero: none is.
+func (p *path) givenUpAt() time.Time {
 	p.open = max(p.open, p.first())
 	for p.open < p.n && p.at(p.open).fate != pending {
 		p.open++
@@ -197,6 +233,9 @@ func (p *path) judge(now time.Time) {
 		return
 	}
 	wait, any := p.timeout(), false
+	if t := p.silentAt(); !p.failed && !t.IsZero() && !now.Before(t) {
+		wait = min(wait, p.soon())
+	}
 	for i := p.open; i < p.n; i++ {
 		if one := p.at(i); one.fate == pending && now.Sub(one.sent) >= wait {
 			one.fate = lost
@@ -242,10 +281,7 @@ func (p *path) rate(now time.Time) {
 	if !p.proven {
 		return
 	}
-	loss, median := p.loss(), time.Duration(0)
-	if p.probe.Delay > 0 {
-		median = p.median()
-	}
+	loss, median := p.loss(), p.middle
 	was := p.bad
 	switch {
 	case p.probe.Loss > 0 && loss > p.probe.Loss:

@@ -34,7 +34,7 @@ func (g *Group) View() View {
 	}
 	for i, p := range g.paths {
 		one := PathView{Tunnel: p.name, State: p.told, Why: p.why(), Since: p.since, Carries: g.carry[i],
-			Loss: p.recentLoss(), RTT: p.median(), Jitter: p.jitter, Judged: p.total, Lost: p.gone, Failed: p.drilled, Answered: p.heard}
+			Loss: p.recentLoss(), RTT: p.middle, Jitter: p.jitter, Judged: p.total, Lost: p.gone, Failed: p.drilled, Answered: p.heard}
 		if one.State == Good {
 			one.Why = ""
 		}
