@@ -27,7 +27,7 @@ const (
 	pingLen  = tokenLen + 4 + esp.EchoLen
 )
 
-var errNotGrouped = errors.New("the tunnel is in no group, and what is not does not answer")
+var errNotGrouped = errors.New("the tunnel is in no group")
 
 // courier sends single packets that no host sent. One goroutine.
 type courier struct {
@@ -206,7 +206,7 @@ func (p *Plane) handEcho(e esp.Echo) {
 func (w *inWorker) echo(s *snapshot, x *pair, payload []byte) {
 	e, err := esp.ParseEcho(payload)
 	m, grouped := s.members[x.child.Tunnel]
-	if err != nil || !grouped {
+	if err != nil || e.Answer && !grouped {
 		w.plane.counts.add(dropDummy)
 		return
 	}
@@ -221,8 +221,10 @@ func (w *inWorker) echo(s *snapshot, x *pair, payload []byte) {
 		w.plane.counts.add(dropEcho)
 		return
 	}
+	// Whoever is in no group answers too: where each path of the far end leads to a
+	// gateway of its own, none of them has a group, and a policy changes at one end first.
 	by := s.sending(x.child.Tunnel)
-	if e.Group {
+	if e.Group && grouped {
 		by = s.ways[m.head].turn(e.Seq)
 	}
 	if by == nil {

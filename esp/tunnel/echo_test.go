@@ -119,7 +119,9 @@ func TestAnEchoOfTheGroupGoesAsItsTrafficDoesAtBothEnds(t *testing.T) {
 	}
 }
 
-func TestOnlyTunnelsOfAGroupAnswer(t *testing.T) {
+// A tunnel without a group answers by itself, whatever is asked; it asks nobody, so an
+// answer is none to it.
+func TestATunnelOfNoGroupAnswersAndTakesNoAnswer(t *testing.T) {
 	a, b := twoEnds(t, nil)
 	us, peer := b.ends(9, rawPath())
 	us.Tunnel = "responds"
@@ -128,15 +130,21 @@ func TestOnlyTunnelsOfAGroupAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packet, err := out.SealDummy(nil, esp.AppendEcho(nil, esp.Echo{Seq: 1}))
-	if err != nil {
-		t.Fatal(err)
+	for _, e := range []esp.Echo{{Seq: 1}, {Seq: 2, Group: true}, {Seq: 3, Answer: true}} {
+		packet, err := out.SealDummy(nil, esp.AppendEcho(nil, e))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.arriveSealed(b.in, 0, packet)
 	}
-	b.arriveSealed(b.in, 0, packet)
-	if len(b.sent) != 0 || b.count(dropDummy) != 1 {
-		t.Errorf("it answered: %v", b.Counters())
+	if _, took := b.took(); took || len(b.sent) != 2 || b.count(dropDummy) != 1 {
+		t.Errorf("%d answers: %v", len(b.sent), b.Counters())
 	}
-	// A replayed or forged request is no request.
+	b.sent = nil
+}
+
+func TestAForgedOrRepeatedRequestIsNone(t *testing.T) {
+	a, b := twoEnds(t, nil)
 	if err := a.Echo("a", 1, 1); err != nil {
 		t.Fatal(err)
 	}
