@@ -122,7 +122,7 @@ func TestAnEchoOfTheGroupGoesAsItsTrafficDoesAtBothEnds(t *testing.T) {
 // A tunnel without a group answers by itself, whatever is asked; it asks nobody, so an
 // answer is none to it.
 func TestATunnelOfNoGroupAnswersAndTakesNoAnswer(t *testing.T) {
-	a, b := twoEnds(t, nil)
+	_, b := twoEnds(t, nil)
 	us, peer := b.ends(9, rawPath())
 	us.Tunnel = "responds"
 	b.use(t, us, esp.State{})
