@@ -39,7 +39,8 @@ type Child struct {
 	Suite    policy.Suite
 	ICVBits  int // HMAC-SM3 only: 96, 128, 256, or policy.ICVAuto: not known yet
 	ESN      bool
-	Window   int // anti-replay window in packets
+	Lane     uint8 // of the children that a tunnel uses side by side; 0: the first, or only one
+	Window   int   // anti-replay window in packets
 	Outer    policy.Outer
 	Path     Path
 	In, Out  Half // In.SPI is ours, Out.SPI the peer's

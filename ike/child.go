@@ -63,6 +63,7 @@ func (c *child) make(x *exchange, pick chosen) {
 	}
 	c.Child = esp.Child{
 		ID: c.ID, Tunnel: t.Name, Peer: s.peer.entry.Name, Selector: x.selector,
+		Lane:  x.tunnel.lane,
 		Suite: pick.x.suite, ICVBits: x.tunnel.icvBits(), ESN: pick.x.esn, Window: t.Window, Outer: t.Outer,
 		Path: esp.Path{Local: s.local, Remote: s.remote, Encap: s.udp()},
 		In:   esp.Half{SPI: in, Keymat: key(in)},
@@ -152,6 +153,7 @@ func (c *child) use() {
 	e.tell(up)
 	t.settle(c)
 	t.resume()
+	t.widen()
 }
 
 func (c *child) event(kind EventKind, reason Reason, detail string) Event {

@@ -255,17 +255,8 @@ func (e *Engine) newCookie() (c wire.Cookie) {
 	return c
 }
 
-// reserveSPI draws an inbound SPI that is not reserved by RFC 4303 2.1 and that
-// no child of ours has.
-func (e *Engine) reserveSPI(id esp.ChildID) esp.SPI {
-	for {
-		spi := esp.SPI(binary.BigEndian.Uint32(e.random(4)))
-		if _, taken := e.spis[spi]; spi > 255 && !taken {
-			e.spis[spi] = id
-			return spi
-		}
-	}
-}
+// drawSPI draws an inbound SPI. It may be taken, or reserved (RFC 4303 2.1).
+func (e *Engine) drawSPI() esp.SPI { return esp.SPI(binary.BigEndian.Uint32(e.random(4))) }
 
 // private asks for an operation with one of our keys. The answer is void when
 // the session has ended by then.

@@ -39,6 +39,7 @@ type exchange struct {
 	resend    resend
 	keep      alarm
 	theirLife time.Duration // offered by the peer
+	marked    bool          // responder: our SPI names the lane
 	waits     bool          // initiator: the responder asked to wait for CONNECTED
 	closed    bool
 }
@@ -46,7 +47,7 @@ type exchange struct {
 // enqueue starts a quick mode for t, one at a time on each session: an error
 // notification does not say which one it is about.
 func (s *session) enqueue(t *tunnel) {
-	if t.incoming() {
+	if x := t.underWay(); t.incoming() || x != nil && x.s != s {
 		t.held = true
 		return
 	}
@@ -79,7 +80,7 @@ func (s *session) startQuick(t *tunnel) {
 	x := &exchange{s: s, role: Initiator, id: s.newMessageID(), tunnel: t, selector: t.entry.Selector, started: e.now}
 	x.child = &child{e: e, t: t, ours: true, started: e.now, exchange: x}
 	x.child.ID = e.lastChild
-	x.spi = e.reserveSPI(x.child.ID)
+	x.spi = t.reserve(s, x.child.ID, true)
 	x.iv = s.keys.PhaseTwoIV(s.lastBlock, x.id)
 	s.peer.search.show(&s.attempt, showsInQuick)
 	x.offer = phaseTwoOffer(t.entry, s.dialect, s.udp(), x.spi)
@@ -187,6 +188,7 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 		s.refuseQuick(wire.NoProposalChosen, NoSuite, t, err)
 		return
 	}
+	t, x.marked = t.answering(s, pick.spi)
 	if t.yields(p.nonce) {
 		delete(s.used, x.id) // a repetition is served once ours is over
 		s.drop(Crossed, "ours has the lower nonce")
@@ -204,7 +206,7 @@ func (x *exchange) quickTwo(pick chosen, p parts, hash [32]byte) {
 	e.lastChild++
 	x.child = &child{e: e, t: x.tunnel, started: e.now, exchange: x}
 	x.child.ID = e.lastChild
-	x.spi = e.reserveSPI(x.child.ID)
+	x.spi = x.tunnel.reserve(s, x.child.ID, x.marked)
 	x.hash.Nr = e.random(s.dialect.NonceLength())
 	x.child.make(x, pick)
 	s.exchanges[x.id] = x
@@ -257,6 +259,7 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 		s.deviate(fmt.Sprintf("ESP transform %d answered to an offer without it", pick.x.id))
 	}
 	x.iv, x.hash.Nr = last, slices.Clone(p.nonce)
+	x.agree(pick.spi)
 	x.child.make(x, pick)
 	b := x.write(s.keys.Hash3(x.hash), nil)
 	e.quiet(&x.resend)

@@ -11,15 +11,16 @@ import (
 // modes crossed, so both see the same one win: the one with the lower nonce. The
 // other is neither answered nor completed.
 func (t *tunnel) yields(theirs []byte) bool {
-	ours := t.quick
+	ours := t.underWay()
 	if ours == nil || !ours.s.knows.yumen {
 		return false
 	}
 	if bytes.Compare(ours.hash.Ni, theirs) < 0 {
 		return true
 	}
+	lane := ours.tunnel
 	ours.close()
-	t.held = true
+	lane.held = true
 	ours.s.nextQuick()
 	return false
 }
@@ -28,18 +29,22 @@ func (t *tunnel) yields(theirs []byte) bool {
 // and is not proven. Until then none of ours begins, so that of any two quick
 // modes that both ends complete, both ends saw the same one begin first.
 func (t *tunnel) incoming() bool {
-	return slices.ContainsFunc(t.children, func(c *child) bool {
-		return !c.up && c.exchange != nil && c.exchange.role == Responder
+	return slices.ContainsFunc(t.head.lanes, func(l *tunnel) bool {
+		return slices.ContainsFunc(l.children, func(c *child) bool {
+			return !c.up && c.exchange != nil && c.exchange.role == Responder
+		})
 	})
 }
 
 // resume starts what waited for the peer's quick mode, if it is still needed.
 func (t *tunnel) resume() {
-	if t.held && !t.incoming() {
-		t.held = false
-		t.ensure()
-		if s := t.peer.session(); s != nil {
-			t.follow(s)
+	for _, l := range t.head.lanes {
+		if l.held && !l.incoming() && l.underWay() == nil {
+			l.held = false
+			l.ensure()
+			if s := l.peer.session(); s != nil {
+				l.follow(s)
+			}
 		}
 	}
 }

@@ -14,7 +14,9 @@ func (e *Engine) Status() Status {
 		st.Sessions = append(st.Sessions, s.status())
 	}
 	for _, t := range e.tunnels {
-		st.Tunnels = append(st.Tunnels, t.status())
+		if t.isLane0() {
+			st.Tunnels = append(st.Tunnels, t.status())
+		}
 	}
 	st.Learned = slices.Clone(e.learned)
 	return st
@@ -74,5 +76,5 @@ func when(a *alarm) time.Time {
 func equalTunnels(a, b policy.Tunnel) bool {
 	return a.Name == b.Name && a.Peer == b.Peer && a.Selector == b.Selector && a.ICVBits == b.ICVBits &&
 		a.ESN == b.ESN && a.Start == b.Start && a.Lifetime == b.Lifetime && a.Bytes == b.Bytes &&
-		a.Packets == b.Packets && a.Window == b.Window && a.Outer == b.Outer
+		a.Children == b.Children && a.Packets == b.Packets && a.Window == b.Window && a.Outer == b.Outer
 }

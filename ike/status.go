@@ -48,5 +48,6 @@ type TunnelStatus struct {
 	Installed   []time.Time // beside Children
 	Expires     []time.Time
 	InUse       esp.ChildID
-	Explicit    string // the line of the entry that says what was found out; empty: nothing was
+	Beside      []esp.ChildID // in use on further lanes, where the tunnel has children: N
+	Explicit    string        // the line of the entry that says what was found out; empty: nothing was
 }

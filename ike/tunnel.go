@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,6 +13,10 @@ import (
 // tunnel is one tunnel of the policy and its children.
 type tunnel struct {
 	e        *Engine
+	lane     uint8
+	head     *tunnel   // lane 0: itself
+	lanes    []*tunnel // of lane 0: all, itself too
+	laned    bool      // of lane 0: the peer has lanes
 	peer     *peer
 	entry    policy.Tunnel
 	want     bool // to be up without being asked for
@@ -30,13 +35,16 @@ type tunnel struct {
 
 // begin acts on the start mode.
 func (t *tunnel) begin() {
-	t.want = t.entry.Start == policy.StartNow && !t.peer.entry.Remote.Any
+	t.want = t.isLane0() && t.entry.Start == policy.StartNow && !t.peer.entry.Remote.Any
 	t.ensure()
 }
 
 // lacking reports whether t is to be up and is not.
 func (t *tunnel) lacking() bool {
-	return t.want && !t.stopped && t.current == nil
+	if h := t.head; !t.isLane0() && (!h.laned || h.current == nil) {
+		return false
+	}
+	return t.head.want && !t.stopped && t.current == nil
 }
 
 // ensure does what is missing for t to come up.
@@ -89,7 +97,10 @@ func (e *Engine) operatorUp(name string) {
 	if t == nil || e.ending {
 		return
 	}
-	t.stopped, t.want = false, true
+	for _, l := range t.lanes {
+		l.stopped = false
+	}
+	t.want = true
 	t.failures, t.peer.failures, t.peer.search = 0, 0, search{}
 	e.clock.stop(&t.retry)
 	e.clock.stop(&t.peer.retry)
@@ -103,7 +114,9 @@ func (e *Engine) operatorDown(name string) {
 		return
 	}
 	if t := e.tunnelNamed(name); t != nil {
-		t.stop(Operator)
+		for _, l := range t.lanes {
+			l.stop(Operator)
+		}
 	}
 }
 
@@ -114,8 +127,12 @@ func (e *Engine) operatorRekey(in Rekey) {
 	case t == nil || e.ending:
 	case in.Session:
 		t.peer.connect()
-	case t.current != nil:
-		t.current.rekey()
+	default:
+		for _, l := range t.lanes {
+			if l.current != nil {
+				l.current.rekey()
+			}
+		}
 	}
 }
 
@@ -291,13 +308,20 @@ func (e *Engine) configure(cfg Config) {
 	}
 	e.tellPlaces()
 	for _, entry := range cfg.Policy.Tunnels {
-		t := &tunnel{e: e, entry: entry, peer: e.peerNamed(entry.Peer)}
-		for _, o := range tunnels {
-			if sameTunnel(o.entry, entry) && o.peer == t.peer {
-				t = o
+		var head *tunnel
+		for lane := range uint8(max(entry.Children, 1)) {
+			t := &tunnel{e: e, lane: lane, entry: entry, peer: e.peerNamed(entry.Peer)}
+			for _, o := range tunnels {
+				if sameTunnel(o.entry, entry) && o.lane == lane && o.peer == t.peer {
+					t = o
+				}
 			}
+			if lane == 0 {
+				head, t.lanes = t, nil
+			}
+			t.head, head.lanes = head, append(head.lanes, t)
+			e.tunnels = append(e.tunnels, t)
 		}
-		e.tunnels = append(e.tunnels, t)
 	}
 }
 
@@ -307,6 +331,18 @@ func sameTunnel(a, b policy.Tunnel) bool {
 	}
 	a.Suites, b.Suites = nil, nil
 	return equalTunnels(a, b)
+}
+
+// all are the children of all lanes, newest first.
+func (t *tunnel) all() (list []*child) {
+	if len(t.lanes) == 1 {
+		return t.children
+	}
+	for _, l := range t.lanes {
+		list = append(list, l.children...)
+	}
+	slices.SortStableFunc(list, func(a, b *child) int { return cmp.Compare(b.ID, a.ID) })
+	return list
 }
 
 // status collects what people ask for.
@@ -330,7 +366,7 @@ func (t *tunnel) status() TunnelStatus {
 			st.NextTry = a.at
 		}
 	}
-	for _, c := range t.children {
+	for _, c := range t.all() {
 		shown := c.Child
 		shown.In.Keymat, shown.Out.Keymat = none, none
 		st.Children = append(st.Children, shown)
@@ -341,8 +377,14 @@ func (t *tunnel) status() TunnelStatus {
 		}
 		st.Expires = append(st.Expires, expires)
 	}
-	if t.current != nil {
-		st.InUse = t.current.ID
+	for _, l := range t.lanes {
+		switch {
+		case l.current == nil:
+		case l.isLane0():
+			st.InUse = l.current.ID
+		default:
+			st.Beside = append(st.Beside, l.current.ID)
+		}
 	}
 	return st
 }

@@ -23,6 +23,8 @@ const (
 const (
 	MinWindow = 64
 	MaxWindow = 4096
+	// MaxSideBySide is how many children a tunnel uses at most at the same time.
+	MaxSideBySide = 8
 )
 
 // defaults is every default of the policy file, in one literal.
@@ -43,6 +45,7 @@ func defaults() (Peer, Tunnel) {
 			Bytes:    0,
 			Packets:  0,
 			Window:   1024,
+			Children: 1,
 			Outer:    Outer{DSCP: CopyDSCP, DF: DFCopy, Fragment: FragmentBefore, MSS: MSSAuto},
 		}
 }
@@ -151,6 +154,7 @@ func (r *reader) tunnel(n *node, path string, p *Policy, seen names) Tunnel {
 	o.get("bytes").amount(&t.Bytes, true)
 	o.get("packets").amount(&t.Packets, false)
 	o.get("window").int(&t.Window, MinWindow, MaxWindow)
+	o.get("children").int(&t.Children, 1, MaxSideBySide)
 	o.dscp(&t.Outer.DSCP)
 	choose(o.get("df"), &t.Outer.DF, DFCopy, DFSet, DFClear)
 	fragment := o.get("fragment")

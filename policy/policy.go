@@ -136,6 +136,7 @@ type Tunnel struct {
 	Bytes    uint64        // hard limit of bytes; 0: none
 	Packets  uint64        // hard limit of packets; 0: none
 	Window   int           // anti-replay window in packets, 64 to 4096
+	Children int           // used side by side, flows spread over them; 1 to MaxSideBySide; 0 is 1
 	Outer    Outer
 }
 

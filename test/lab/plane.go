@@ -16,13 +16,19 @@ import (
 type Plane struct {
 	g         *Gateway
 	installed map[esp.ChildID]*held
-	inUse     map[string]esp.ChildID // by tunnel
+	inUse     map[slot]esp.ChildID
 	spis      map[esp.SPI]esp.ChildID
 	// Paths is how large packets get to whom, as the engine said last.
 	Paths map[netip.Addr]int
 	// BadAuth counts packets whose ICV has another length than the child.
 	BadAuth int
 	boxes   []secret.Secret // keys of every child ever installed
+}
+
+// slot is a place for one child to send by: a lane of a tunnel.
+type slot struct {
+	tunnel string
+	lane   uint8
 }
 
 // held is an installed child with its own copy of the keys: the engine wipes
@@ -34,7 +40,7 @@ type held struct {
 }
 
 func newPlane(g *Gateway) *Plane {
-	return &Plane{g: g, installed: map[esp.ChildID]*held{}, inUse: map[string]esp.ChildID{},
+	return &Plane{g: g, installed: map[esp.ChildID]*held{}, inUse: map[slot]esp.ChildID{},
 		spis: map[esp.SPI]esp.ChildID{}, Paths: map[netip.Addr]int{}}
 }
 
@@ -48,9 +54,12 @@ func (p *Plane) Installed() []esp.Child {
 	return list
 }
 
-// InUse is the child that a tunnel sends on.
-func (p *Plane) InUse(tunnel string) (esp.Child, bool) {
-	h := p.installed[p.inUse[tunnel]]
+// InUse is the child that a tunnel sends on, the first of several.
+func (p *Plane) InUse(tunnel string) (esp.Child, bool) { return p.InUseOn(tunnel, 0) }
+
+// InUseOn is the child that a lane of a tunnel sends on.
+func (p *Plane) InUseOn(tunnel string, lane uint8) (esp.Child, bool) {
+	h := p.installed[p.inUse[slot{tunnel, lane}]]
 	if h == nil {
 		return esp.Child{}, false
 	}
@@ -123,10 +132,11 @@ func (p *Plane) use(id esp.ChildID) func() {
 		p.fault("use of child %d, which is not installed", id)
 		return func() {}
 	}
-	before := p.inUse[h.Tunnel]
-	p.inUse[h.Tunnel] = id
+	at := slot{h.Tunnel, h.Lane}
+	before := p.inUse[at]
+	p.inUse[at] = id
 	p.Send(h.Tunnel)
-	return func() { p.inUse[h.Tunnel] = before }
+	return func() { p.inUse[at] = before }
 }
 
 func (p *Plane) rebind(f ike.Rebind) func() {
@@ -149,19 +159,28 @@ func (p *Plane) remove(id esp.ChildID) func() {
 	}
 	delete(p.installed, id)
 	delete(p.spis, h.In.SPI)
-	if p.inUse[h.Tunnel] == id {
-		delete(p.inUse, h.Tunnel)
+	if at := (slot{h.Tunnel, h.Lane}); p.inUse[at] == id {
+		delete(p.inUse, at)
 	}
 	return func() {}
 }
 
-// Send sends one packet into a tunnel. Without a child the plane asks for one.
+// Send sends one packet into a tunnel, by each child that it uses side by side. Without
+// one the plane asks for it.
 func (p *Plane) Send(tunnel string) {
-	h := p.installed[p.inUse[tunnel]]
-	if h == nil {
-		p.tell(esp.Event{Kind: esp.Acquire, Tunnel: tunnel})
-		return
+	sent := false
+	for lane := range uint8(policy.MaxSideBySide) {
+		if h := p.installed[p.inUse[slot{tunnel, lane}]]; h != nil {
+			p.sendBy(h)
+			sent = true
+		}
 	}
+	if !sent {
+		p.tell(esp.Event{Kind: esp.Acquire, Tunnel: tunnel})
+	}
+}
+
+func (p *Plane) sendBy(h *held) {
 	icv := h.ICVBits
 	if icv == policy.ICVAuto {
 		icv = 96 // what a plane sends that heard nothing yet

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"yumen/esp"
 	"yumen/ike"
 	"yumen/policy"
 )
@@ -28,6 +29,7 @@ type Storm struct {
 	Faulty       bool // the data plane refuses one effect in five
 	Restarts     int
 	Violent      time.Duration
+	Lanes        int // children that are to stand side by side at the end
 
 	spoilt bool // it was Faulty: what the plane refused to hear it hears later
 }
@@ -94,6 +96,10 @@ func NewStorm(m *Members, seed uint64, change ...func(i, r *Site)) *Storm {
 	i, r := s.sites(m)
 	for _, f := range change {
 		f(&i, &r)
+	}
+	s.Lanes = 1
+	if n := i.Tunnel().Children; n == r.Tunnel().Children {
+		s.Lanes = max(n, 1)
 	}
 	i.Verifiers, r.Verifiers = m.verifiers(&i), m.verifiers(&r)
 	s.Lab = New(seed, i, r)
@@ -171,7 +177,7 @@ func (s *Storm) judge() (wrong []string) {
 		if len(st.Sessions) > 1 || st.HalfOpen != 0 {
 			say("%s: %d sessions, %d half open", g.Name, len(st.Sessions), st.HalfOpen)
 		}
-		if n := len(g.Plane.Installed()); n != 1 || len(st.Tunnels[0].Children) != 1 {
+		if n := len(g.Plane.Installed()); n != s.Lanes || len(st.Tunnels[0].Children) != s.Lanes {
 			say("%s: %d children installed, %d known", g.Name, n, len(st.Tunnels[0].Children))
 		}
 		if n := g.Plane.Unwiped(); n != 0 {
@@ -182,16 +188,27 @@ func (s *Storm) judge() (wrong []string) {
 				say("%s: takes the path to %v for one of %d bytes", g.Name, to, mtu)
 			}
 		}
-		own, ok := g.Plane.InUse("office")
-		theirs, both := s.Lab.gateways[1-n].Plane.InUse("office")
-		switch {
-		case !ok || own.ID != st.Tunnels[0].InUse || st.Tunnels[0].State != "up":
-			say("%s: no child in use (tunnel is %s, %s %s)", g.Name, st.Tunnels[0].State, st.Tunnels[0].LastFailure, st.Tunnels[0].LastDetail)
-		case both && (own.In.SPI != theirs.Out.SPI || own.Out.SPI != theirs.In.SPI):
-			say("%s: sends on %x, the peer receives on %x", g.Name, own.Out.SPI, theirs.In.SPI)
+		for lane := range uint8(s.Lanes) {
+			wrong = append(wrong, s.judgeLane(n, lane)...)
 		}
 	}
 	return wrong
+}
+
+// judgeLane says what is wrong with the child that the n-th gateway uses on a lane.
+func (s *Storm) judgeLane(n int, lane uint8) []string {
+	g := s.Lab.gateways[n]
+	st := g.Engine.Status().Tunnels[0]
+	used := append([]esp.ChildID{st.InUse}, st.Beside...)
+	own, ok := g.Plane.InUseOn("office", lane)
+	theirs, both := s.Lab.gateways[1-n].Plane.InUseOn("office", lane)
+	switch {
+	case !ok || len(used) != s.Lanes || own.ID != used[lane] || st.State != "up":
+		return []string{fmt.Sprintf("%s: no child in use on lane %d (tunnel is %s, %s %s)", g.Name, lane, st.State, st.LastFailure, st.LastDetail)}
+	case both && (own.In.SPI != theirs.Out.SPI || own.Out.SPI != theirs.In.SPI):
+		return []string{fmt.Sprintf("%s: on lane %d it sends on %x, the peer receives on %x", g.Name, lane, own.Out.SPI, theirs.In.SPI)}
+	}
+	return nil
 }
 
 // Digest is a hash over the transcript.

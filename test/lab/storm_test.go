@@ -24,12 +24,18 @@ func TestEveryStormEndsWithOneTunnelUp(t *testing.T) {
 		}
 		return
 	}
+	rage(t, *storms)
+}
+
+// rage runs storms with the seeds from 1 on.
+func rage(t *testing.T, storms int, change ...func(i, r *Site)) {
+	t.Helper()
 	var next, failed atomic.Uint64
 	var work sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		work.Go(func() {
-			for seed := next.Add(1); seed <= uint64(*storms) && failed.Load() < 10; seed = next.Add(1) {
-				s := NewStorm(members(), seed)
+			for seed := next.Add(1); seed <= uint64(storms) && failed.Load() < 10; seed = next.Add(1) {
+				s := NewStorm(members(), seed, change...)
 				s.Lab.Story.Off = true
 				if wrong := s.Rage(); len(wrong) > 0 {
 					failed.Add(1)
