@@ -45,6 +45,9 @@ func NewOutbound(c Child, st State, random io.Reader) (*Outbound, error) {
 }
 
 func newOutbound(c Child, st State, random io.Reader, path lanes.Path) (*Outbound, error) {
+	if c.Lane >= policy.MaxSideBySide {
+		return nil, fmt.Errorf("outbound SA %08x: lane %d, there are %d", uint32(c.Out.SPI), c.Lane, policy.MaxSideBySide)
+	}
 	k, err := newKeys(c, c.Out, path)
 	if err != nil {
 		return nil, fmt.Errorf("outbound SA %08x: %w", uint32(c.Out.SPI), err)

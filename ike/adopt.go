@@ -46,7 +46,7 @@ func (e *Engine) adoptable(t *tunnel, a Adopted) bool {
 	}
 	sameICV := c.Suite == policy.SM4GCM128 || c.ICVBits == t.entry.ICVBits || t.entry.ICVBits == policy.ICVAuto
 	return !e.started && t.current == nil && e.children[c.ID] == nil && c.ID != 0 &&
-		allowed && sameICV && t.entry.Peer == c.Peer &&
+		allowed && sameICV && c.Lane == 0 && t.entry.Peer == c.Peer &&
 		c.Selector.Within(t.entry.Selector) && !a.Installed.After(e.now) &&
 		c.Limits.HardTime > 0 && e.now.Before(a.Installed.Add(c.Limits.HardTime))
 }

@@ -75,11 +75,14 @@ func TestEveryKeyArrives(t *testing.T) {
 	tunnel, ok := p.Tunnel("office")
 	want := policy.Tunnel{
 		Name: "office", Peer: "dr", Selector: selector(t, "10.1.0.0/16", "10.2.0.0/16"), ICVBits: 128, ESN: true,
-		Start: policy.StartTrap, Lifetime: 30 * time.Minute, Bytes: 10e9, Packets: 1e6, Window: 256,
+		Start: policy.StartTrap, Lifetime: 30 * time.Minute, Bytes: 10e9, Packets: 1e6, Window: 256, Children: 1,
 		Outer: policy.Outer{DSCP: 46, DF: policy.DFSet}, Suites: []policy.Suite{policy.SM4CBCHMACSM3, policy.SM4GCM128},
 	}
 	if !ok || show(tunnel) != show(want) {
 		t.Errorf("tunnel:\n%s\nwant:\n%s", show(tunnel), show(want))
+	}
+	if wide, ok := parse(t, edit(base, 33, "    children: 8")).Tunnel("office"); !ok || wide.Children != policy.MaxSideBySide {
+		t.Errorf("children: 8 is %d", wide.Children)
 	}
 	if r := p.Rules[0]; r.Name != "ssh" || r.Action != policy.Bypass || r.Priority != 10 || r.Selector.Protocol != 6 || r.Selector.RemotePort != 22 {
 		t.Errorf("rule: %s", show(r))
@@ -225,6 +228,8 @@ var faults = []struct {
 	{31, "    bytes: 99999999999TB", "31: tunnels[0].bytes: 99999999999TB is too large"},
 	{32, "    packets: 10GB", `32: tunnels[0].packets: "10GB" is no count`},
 	{33, "    window: 63", `33: tunnels[0].window: "63" is no number from 64 to 4096`},
+	{33, "    children: 0", `33: tunnels[0].children: "0" is no number from 1 to 8`},
+	{33, "    children: 9", `33: tunnels[0].children: "9" is no number from 1 to 8`},
 	{33, "    window: 4097", `33: tunnels[0].window: "4097" is no number from 64 to 4096`},
 	{34, "    dscp: 64", `34: tunnels[0].dscp: "64" is not copy, zero or a code point`},
 	{35, "    df: keep", `35: tunnels[0].df: "keep" is not one of copy, set, clear`},

@@ -82,6 +82,8 @@ func supported(c esp.Child) error {
 		}
 	}
 	switch {
+	case c.Lane > 0:
+		return errors.New("a child beside another: the kernel sends by one; use the userspace plane")
 	case c.ICVBits != 96 && c.ICVBits != 128 && c.ICVBits != 256:
 		return fmt.Errorf("ICV of %d bits: HMAC-SM3 takes 96, 128 or 256", c.ICVBits)
 	case c.Window < esp.MinWindow || c.Window > esp.MaxWindow:

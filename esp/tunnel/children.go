@@ -58,8 +58,8 @@ func (p *Plane) Install(c esp.Child, from esp.State) error {
 func (p *Plane) discard(x *pair) {
 	delete(p.pairs, x.child.ID)
 	p.table = p.table.Without(x.child.ID)
-	if p.table.Outbound(x.child.Tunnel) == nil {
-		if y := p.latest(x.child.Tunnel); y != nil {
+	if p.table.Lane(x.child.Tunnel, x.child.Lane) == nil {
+		if y := p.latest(x.child.Tunnel, x.child.Lane); y != nil {
 			p.table = p.table.WithOutbound(y.out)
 		}
 	}
@@ -85,7 +85,8 @@ func (p *Plane) checkPath(path esp.Path) error {
 	return nil
 }
 
-// Use sends the traffic of the child's tunnel by the child from now on.
+// Use sends the traffic of the child's tunnel by the child from now on, in place of
+// another of its lane. Where several lanes have one, flows are spread over them.
 func (p *Plane) Use(id esp.ChildID) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,10 +143,10 @@ func (p *Plane) Remove(id esp.ChildID) (esp.State, error) {
 	return esp.Export(x.in, x.out), errors.Join(p.dividePort(), p.refreshMTU())
 }
 
-// latest is the child of a tunnel that was put to use last.
-func (p *Plane) latest(tunnel string) (found *pair) {
+// latest is the child on a lane of a tunnel that was put to use last.
+func (p *Plane) latest(tunnel string, lane uint8) (found *pair) {
 	for _, x := range p.pairs {
-		if x.child.Tunnel == tunnel && x.turn > 0 && (found == nil || x.turn > found.turn) {
+		if x.child.Tunnel == tunnel && x.child.Lane == lane && x.turn > 0 && (found == nil || x.turn > found.turn) {
 			found = x
 		}
 	}

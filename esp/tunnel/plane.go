@@ -104,7 +104,8 @@ type Plane struct {
 	tunnels []tunnelEntry
 	places  map[string]int // of tunnels in the policy, by name; replaced, never changed
 	groups  map[string]*group
-	muted   map[string]bool // by tunnel
+	sides   map[uint16]esp.Spread // by the set of lanes
+	muted   map[string]bool       // by tunnel
 	zones   []zone
 	extra   []policy.RouteRule
 	table   *esp.Table

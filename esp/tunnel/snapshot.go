@@ -59,6 +59,7 @@ type snapshot struct {
 // tunnelEntry is what a worker needs of a tunnel in the policy.
 type tunnelEntry struct {
 	name  string
+	lanes uint8    // children side by side at most; 0: one
 	waits bool     // for a child that we negotiate when it is missed
 	group string   // it is the head of; empty: it is none
 	also  []string // the other members of that group
@@ -82,6 +83,16 @@ func (s *snapshot) sending(tunnel string) *pair {
 		return nil
 	}
 	return s.out[out]
+}
+
+// side are the children that one tunnel sends by side by side, by lane.
+func (s *snapshot) side(tunnel string) (list []*pair) {
+	for lane := range max(s.tunnels[s.places[tunnel]].lanes, 1) {
+		if out := s.table.Lane(tunnel, lane); out != nil && s.out[out] != nil {
+			list = append(list, s.out[out])
+		}
+	}
+	return list
 }
 
 // worker is the part of a goroutine that the control side can see: odd while a
@@ -125,7 +136,9 @@ func (p *Plane) direct(s *snapshot) {
 	one := make([]*pair, len(s.tunnels))
 	for i, t := range s.tunnels {
 		if g := p.groups[t.group]; g != nil {
-			s.ways[i] = p.wayOf(g, s.sending)
+			s.ways[i] = p.wayOf(g, s.side)
+		} else if t.lanes > 1 {
+			s.ways[i] = p.wide(s.side(t.name))
 		} else if one[i] = s.sending(t.name); one[i] != nil {
 			s.ways[i].pairs = one[i : i+1]
 		}

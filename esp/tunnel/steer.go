@@ -102,17 +102,19 @@ func (p *Plane) Steer(name string, to []esp.Weight) error {
 }
 
 // wayOf is who carries a group now. The caller holds mu.
-func (p *Plane) wayOf(g *group, sending func(tunnel string) *pair) way {
+func (p *Plane) wayOf(g *group, side func(tunnel string) []*pair) way {
 	var y way
 	var over []esp.Weight
 	for _, w := range g.to {
-		if x := sending(w.Tunnel); x != nil {
-			y.pairs, over = append(y.pairs, x), append(over, w)
+		lanes := side(w.Tunnel)
+		y.pairs = append(y.pairs, lanes...)
+		for _, x := range lanes { // together they weigh what their tunnel weighs
+			over = append(over, esp.Weight{Tunnel: laneName(x), Weight: w.Weight * everyLane / len(lanes)})
 		}
 	}
 	for _, m := range g.members {
-		if x := sending(m); x != nil && len(y.pairs) == 0 {
-			y.pairs = append(y.pairs, x)
+		if lanes := side(m); len(lanes) > 0 && len(y.pairs) == 0 {
+			return p.wide(lanes)
 		}
 	}
 	if len(over) < 2 {
@@ -122,6 +124,42 @@ func (p *Plane) wayOf(g *group, sending func(tunnel string) *pair) way {
 		g.over, g.spread = over, esp.NewSpread(over)
 	}
 	y.spread = g.spread
+	return y
+}
+
+// everyLane is divisible by every number of lanes.
+const everyLane = 840
+
+// laneName is what a lane is called among those that flows are spread over: the first
+// of a tunnel has the name of the tunnel.
+func laneName(x *pair) string {
+	if x.child.Lane == 0 {
+		return x.child.Tunnel
+	}
+	return fmt.Sprint(x.child.Tunnel, " ", x.child.Lane)
+}
+
+// wide is a tunnel's way by children side by side. The caller holds mu.
+func (p *Plane) wide(lanes []*pair) way {
+	y := way{pairs: lanes}
+	if len(lanes) < 2 {
+		return y
+	}
+	if p.sides == nil {
+		p.sides = map[uint16]esp.Spread{}
+	}
+	var set uint16
+	var over []esp.Weight
+	for _, x := range lanes {
+		set |= 1 << x.child.Lane
+		over = append(over, esp.Weight{Tunnel: fmt.Sprint(x.child.Lane), Weight: 1})
+	}
+	spread, known := p.sides[set]
+	if !known { // it takes a while, and children come and go
+		spread = esp.NewSpread(over)
+		p.sides[set] = spread
+	}
+	y.spread = spread
 	return y
 }
 
@@ -177,7 +215,7 @@ func (p *Plane) Mute(tunnel string, on bool) error {
 func (p *Plane) enlist(pol *policy.Policy) {
 	p.tunnels, p.places = nil, make(map[string]int, len(pol.Tunnels))
 	for i, t := range pol.Tunnels {
-		p.tunnels = append(p.tunnels, tunnelEntry{name: t.Name, waits: t.Start != policy.StartNone})
+		p.tunnels = append(p.tunnels, tunnelEntry{name: t.Name, lanes: uint8(max(t.Children, 1)), waits: t.Start != policy.StartNone})
 		p.places[t.Name] = i
 	}
 	p.regroup(groupsOf(pol))

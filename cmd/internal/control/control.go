@@ -140,7 +140,8 @@ type Refusal struct {
 // Child is one pair of ESP SAs.
 type Child struct {
 	ID        uint64     `json:"id"`
-	InUse     bool       `json:"in_use"` // carries what we send
+	InUse     bool       `json:"in_use"`         // carries what we send, or with others its share of it
+	Lane      uint8      `json:"lane,omitempty"` // its place among those that are used side by side
 	Plane     string     `json:"plane"`
 	Suite     string     `json:"suite"` // as in ESP:SM4_CBC/HMAC_SM3_96
 	ESN       bool       `json:"esn"`

@@ -187,6 +187,9 @@ func (p *page) child(t Tunnel, c Child) {
 		state = "INSTALLED (receiving only)"
 	}
 	head := fmt.Sprintf("  %s: #%d, %s, TUNNEL, %s, path %s", t.Name, c.ID, state, c.Suite, c.Plane)
+	if c.Lane > 0 {
+		head += fmt.Sprintf(", lane %d", c.Lane)
+	}
 	if c.ESN {
 		head += ", esn"
 	}

@@ -27,7 +27,7 @@ func sample() Status {
 		Outside: "192.0.2.1 > 198.51.100.7", MTU: 1390, Installed: ago(time.Minute), Expires: in(50 * time.Minute),
 		In:  Half{SPI: "c4a1b2c3", Bytes: 913244, Packets: 1204, Last: ago(0)},
 		Out: Half{SPI: "5d6e7f80", Bytes: 801122, Packets: 1190, Last: ago(2 * time.Second)}, Replayed: 1, BadAuth: 2, BadPolicy: 3}
-	next := Child{ID: 13, Plane: "userspace", Suite: "ESP:SM4_GCM_128", ESN: true, Encap: true, Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
+	next := Child{ID: 13, Plane: "userspace", Suite: "ESP:SM4_GCM_128", Lane: 2, ESN: true, Encap: true, Local: "10.1.0.0/16", Remote: "10.2.0.0/16",
 		In: Half{SPI: "00000100"}, Out: Half{SPI: "00000101"}}
 	return Status{
 		Version: "1.0", Site: "hq", Plane: "kernel+userspace", Now: now, Started: *ago(2*time.Hour + 3*time.Minute), HalfOpen: 1,

@@ -294,6 +294,9 @@ func (b *both) Use(id esp.ChildID) error {
 	if err := b.on(r.plane).Use(id); err != nil {
 		return err
 	}
+	if r.Lane > 0 {
+		return nil // the first lane says where the tunnel is
+	}
 	before, had := b.sending[r.Tunnel]
 	b.sending[r.Tunnel] = id
 	if err := b.agree(); err != nil {

@@ -46,6 +46,7 @@ type left struct {
 	ICVBits   int
 	ESN       bool
 	Window    int
+	Lane      uint8
 	Outer     policy.Outer
 	Path      esp.Path
 	In, Out   esp.SPI
@@ -54,13 +55,13 @@ type left struct {
 }
 
 func leftOf(c esp.Child, installed time.Time) left {
-	return left{c.ID, c.Tunnel, c.Peer, c.Selector, c.Suite, c.ICVBits, c.ESN, c.Window, c.Outer, c.Path,
+	return left{c.ID, c.Tunnel, c.Peer, c.Selector, c.Suite, c.ICVBits, c.ESN, c.Window, c.Lane, c.Outer, c.Path,
 		c.In.SPI, c.Out.SPI, c.Limits, installed}
 }
 
 func (l left) child() esp.Child {
 	return esp.Child{ID: l.ID, Tunnel: l.Tunnel, Peer: l.Peer, Selector: l.Selector, Suite: l.Suite, ICVBits: l.ICVBits,
-		ESN: l.ESN, Window: l.Window, Outer: l.Outer, Path: l.Path, In: esp.Half{SPI: l.In}, Out: esp.Half{SPI: l.Out},
+		ESN: l.ESN, Window: l.Window, Lane: l.Lane, Outer: l.Outer, Path: l.Path, In: esp.Half{SPI: l.In}, Out: esp.Half{SPI: l.Out},
 		Limits: l.Limits}
 }
 

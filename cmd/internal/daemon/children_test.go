@@ -19,7 +19,7 @@ import (
 // to esp.Child and forgotten here or in the file fails the test.
 func inFull(t *testing.T) esp.Child {
 	t.Helper()
-	c := esp.Child{ID: 7, Tunnel: "office", Peer: "b", Suite: policy.SM4CBCHMACSM3, ICVBits: 128, ESN: true, Window: 512,
+	c := esp.Child{ID: 7, Tunnel: "office", Peer: "b", Suite: policy.SM4CBCHMACSM3, ICVBits: 128, ESN: true, Window: 512, Lane: 1,
 		Selector: policy.Selector{Local: policy.NetOf(netip.MustParsePrefix("10.1.0.0/16")),
 			Remote: policy.NetOf(netip.MustParsePrefix("10.2.0.0/16")), Protocol: 6, LocalPort: 1, RemotePort: 2},
 		Outer: policy.Outer{DSCP: 4, DF: policy.DFClear, Fragment: policy.FragmentAfter, MSS: 1300},

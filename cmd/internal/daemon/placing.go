@@ -55,6 +55,9 @@ func homeOf(t policy.Tunnel) home {
 			h.why = err.Error()
 		}
 	}
+	if t.Children > 1 {
+		return home{userspace, fmt.Sprintf("children: %d are used side by side, and the kernel sends by one", t.Children)}
+	}
 	return h
 }
 

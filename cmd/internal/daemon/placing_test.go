@@ -194,3 +194,20 @@ func TestAPathTooSmallForIPv6IsLeftToUserspace(t *testing.T) {
 		t.Errorf("the path grew, and the next child is in %s, %v", x.PlaneOf(6), err)
 	}
 }
+
+func TestChildrenSideBySideAreForUserspace(t *testing.T) {
+	p := &policy.Policy{Tunnels: []policy.Tunnel{
+		{Name: "one", Suites: []policy.Suite{policy.SM4CBCHMACSM3}, ICVBits: 96, Children: 1},
+		{Name: "four", Suites: []policy.Suite{policy.SM4CBCHMACSM3}, ICVBits: 96, Children: 4},
+	}}
+	where := homes(p)
+	if h := where["one"]; h.plane != kernel || h.why != "" {
+		t.Errorf("one child: %+v", h)
+	}
+	if h := where["four"]; h.plane != userspace || !strings.Contains(h.why, "children: 4") {
+		t.Errorf("four: %+v", h)
+	}
+	if err := kernelUnfit(p); err == nil || !strings.Contains(err.Error(), "tunnel four") {
+		t.Errorf("dataplane: kernel takes it: %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"yumen/cmd/internal/control"
@@ -114,7 +115,7 @@ func tunnelOf(t ike.TunnelStatus, sel policy.Selector, r reading) control.Tunnel
 	for i, c := range t.Children {
 		u := r.usage[c.ID]
 		child := control.Child{
-			ID: uint64(c.ID), InUse: c.ID == t.InUse, Plane: r.lives.PlaneOf(c.ID), Suite: c.Suite.Describe(c.ICVBits), ESN: c.ESN, Encap: c.Path.Encap,
+			ID: uint64(c.ID), InUse: c.ID == t.InUse || slices.Contains(t.Beside, c.ID), Lane: c.Lane, Plane: r.lives.PlaneOf(c.ID), Suite: c.Suite.Describe(c.ICVBits), ESN: c.ESN, Encap: c.Path.Encap,
 			Local:   side(c.Selector.Local, c.Selector.Protocol, c.Selector.LocalPort),
 			Remote:  side(c.Selector.Remote, c.Selector.Protocol, c.Selector.RemotePort),
 			Outside: fmt.Sprintf("%v > %v", c.Path.Local, c.Path.Remote), MTU: u.EffectiveMTU,
