@@ -50,6 +50,7 @@ var house = map[string]room{
 	"cmd/yumen":               {own: "*", foreign: map[string]string{"github.com/spf13/cobra": "*.go", "golang.org/x": "*.go"}},
 	"cmd/internal/atomicfile": {},
 	"cmd/internal/bench":      {own: "*", foreign: map[string]string{"github.com/vishvananda/netlink": "world_linux.go", "golang.org/x/sys": "world_linux.go", "golang.org/x/net": "traffic.go"}},
+	"cmd/internal/drill":      {own: "cmd/internal/control cmd/internal/svg"},
 	"cmd/internal/guard":      {own: "*"},
 	"cmd/internal/config":     {own: "*", foreign: map[string]string{"github.com/spf13/viper": "viper.go", "go.yaml.in/yaml": "outline.go"}},
 	"cmd/internal/control":    {own: "*", foreign: map[string]string{"golang.org/x": "*.go"}},
@@ -61,6 +62,7 @@ var house = map[string]room{
 	"cmd/internal/keys":       {own: "*", foreign: map[string]string{gmsm: "sm2.go", "golang.org/x": "*.go"}},
 	"cmd/internal/pki":        {own: "*", foreign: map[string]string{gmsm: "gmsm.go"}},
 	"cmd/internal/probe":      {own: "*"},
+	"cmd/internal/svg":        {},
 	"cmd/internal/selftest":   {own: "*", foreign: map[string]string{gmsm: "sm2.go"}},
 
 	"test":     {},

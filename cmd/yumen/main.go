@@ -73,7 +73,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no gateway is running.`,
 	}
 	root.PersistentFlags().StringVar(&at.config, "config", config.DefaultFile, "bootstrap configuration")
 	root.PersistentFlags().StringVar(&at.socket, "socket", "", "control socket (default: of the configuration)")
-	root.AddCommand(newRunCommand(at), newCheckCommand(at), newStatusCommand(at), newReadyCommand(at), newUpCommand(at), newDownCommand(at), newRekeyCommand(at),
+	root.AddCommand(newRunCommand(at), newCheckCommand(at), newStatusCommand(at), newReadyCommand(at), newDrillCommand(at), newUpCommand(at), newDownCommand(at), newRekeyCommand(at),
 		newDataplaneCommand(at), newGuardCommand(at), newHandoverCommand(at), newPKICommand(), newDecodeCommand(),
 		newPeerSheetCommand(at), newImportCommand(), newProbeCommand(at), newConformCommand(at), newDoctorCommand(at),
 		newBenchCommand(), newVersionCommand())

@@ -123,6 +123,7 @@ type Group struct {
 		State   string `json:"state"`
 		Why     string `json:"why"`
 		Carries bool   `json:"carries"`
+		Failed  string `json:"failed_until"`
 	} `json:"paths"`
 }
 

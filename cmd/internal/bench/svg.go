@@ -1,13 +1,12 @@
 package bench
 
 import (
-	"bytes"
-	"encoding/xml"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"yumen/cmd/internal/svg"
 )
 
 // bar is one bar of a chart.
@@ -75,24 +74,18 @@ func (c chart) svg(note string) []byte {
 	for _, b := range c.bars {
 		most = max(most, b.value)
 	}
-	height := top + row*len(c.bars) + 16
-	var out bytes.Buffer
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">`+"\n",
-		total, height, total, height)
-	fmt.Fprintf(&out, "<title>%s</title>\n<desc>%s</desc>\n", escape(c.title), escape(note))
-	fmt.Fprintf(&out, `<rect width="%d" height="%d" fill="#ffffff"/>`+"\n", total, height)
-	fmt.Fprintf(&out, `<text x="16" y="28" font-size="16" fill="#222222">%s</text>`+"\n", escape(c.title))
+	d := svg.New(total, top+row*len(c.bars)+16, c.title, note)
+	d.Text(16, 28, c.title, `font-size="16"`)
 	for i, b := range c.bars {
-		y, long := top+row*i, 0.0
+		y, long := float64(top+row*i), 0.0
 		if most > 0 {
 			long = width * b.value / most
 		}
-		fmt.Fprintf(&out, `<text x="%d" y="%d" text-anchor="end" fill="#222222">%s</text>`+"\n", left-8, y+15, escape(b.label))
-		fmt.Fprintf(&out, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="#2f6f8f"/>`+"\n", left, y+2, long, row-6)
-		fmt.Fprintf(&out, `<text x="%.1f" y="%d" fill="#222222">%s</text>`+"\n", left+long+6, y+15, short(b.value))
+		d.Text(left-8, y+15, b.label, `text-anchor="end"`)
+		d.Box(left, y+2, long, row-6, svg.Figure)
+		d.Text(left+long+6, y+15, short(b.value))
 	}
-	out.WriteString("</svg>\n")
-	return out.Bytes()
+	return d.Close()
 }
 
 func short(x float64) string {
@@ -100,10 +93,4 @@ func short(x float64) string {
 		return num(x, 0)
 	}
 	return num(x, 2)
-}
-
-func escape(s string) string {
-	var b bytes.Buffer
-	_ = xml.EscapeText(&b, []byte(s)) // a buffer takes everything
-	return b.String()
 }

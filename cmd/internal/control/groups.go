@@ -18,6 +18,9 @@ type Groups interface {
 	// restored after limit, if nobody does so before; limit is above 0 and at most
 	// MaxFailure. Again for a path that has failed, it sets the limit anew.
 	FailPath(ctx context.Context, group, tunnel string, limit time.Duration) error
+	// CutPath is FailPath without a word to the group at this end: it has to find out by
+	// its probes, as the far end does. For exercises.
+	CutPath(ctx context.Context, group, tunnel string, limit time.Duration) error
 	// RestorePath ends that. A path that has not failed is no error.
 	RestorePath(ctx context.Context, group, tunnel string) error
 	// Trace has a numbered probe sent as the group's traffic goes, every so often, for
@@ -103,16 +106,18 @@ type groupRequest struct {
 const groupsPath = "/v1/groups/"
 
 func groupRoutes(mux *http.ServeMux, g Groups) {
-	mux.HandleFunc("POST "+groupsPath+"{group}/paths/{tunnel}/fail", groupOrder(func(r *http.Request, in groupRequest) error {
-		limit, err := seconds(in.Seconds, MaxFailure)
-		if err != nil {
-			return err
-		}
-		if limit == 0 {
-			return errBad("seconds: say after how long the path shall be restored by itself")
-		}
-		return g.FailPath(r.Context(), r.PathValue("group"), r.PathValue("tunnel"), limit)
-	}))
+	for word, do := range map[string]func(ctx context.Context, group, tunnel string, limit time.Duration) error{"fail": g.FailPath, "cut": g.CutPath} {
+		mux.HandleFunc("POST "+groupsPath+"{group}/paths/{tunnel}/"+word, groupOrder(func(r *http.Request, in groupRequest) error {
+			limit, err := seconds(in.Seconds, MaxFailure)
+			if err != nil {
+				return err
+			}
+			if limit == 0 {
+				return errBad("seconds: say after how long the path shall be restored by itself")
+			}
+			return do(r.Context(), r.PathValue("group"), r.PathValue("tunnel"), limit)
+		}))
+	}
 	mux.HandleFunc("POST "+groupsPath+"{group}/paths/{tunnel}/restore", groupOrder(func(r *http.Request, in groupRequest) error {
 		return g.RestorePath(r.Context(), r.PathValue("group"), r.PathValue("tunnel"))
 	}))
@@ -191,6 +196,11 @@ func groupPath(group string, more ...string) string {
 // FailPath has a path of a group seem dead until RestorePath, or for limit.
 func (c *Client) FailPath(ctx context.Context, group, tunnel string, limit time.Duration) error {
 	return c.ask(ctx, http.MethodPost, groupPath(group, "paths", tunnel, "fail"), groupRequest{Seconds: limit.Seconds()}, nil)
+}
+
+// CutPath is FailPath without a word to the group, which has to find out.
+func (c *Client) CutPath(ctx context.Context, group, tunnel string, limit time.Duration) error {
+	return c.ask(ctx, http.MethodPost, groupPath(group, "paths", tunnel, "cut"), groupRequest{Seconds: limit.Seconds()}, nil)
 }
 
 // RestorePath ends that.

@@ -12,6 +12,10 @@ func (g *gateway) FailPath(_ context.Context, group, tunnel string, limit time.D
 	g.asked = append(g.asked, fmt.Sprint("fail ", group, " ", tunnel, " ", limit))
 	return g.err
 }
+func (g *gateway) CutPath(_ context.Context, group, tunnel string, limit time.Duration) error {
+	g.asked = append(g.asked, fmt.Sprint("cut ", group, " ", tunnel, " ", limit))
+	return g.err
+}
 func (g *gateway) RestorePath(_ context.Context, group, tunnel string) error {
 	g.asked = append(g.asked, "restore "+group+" "+tunnel)
 	return g.err
@@ -32,6 +36,9 @@ func TestOrdersOfGroupsReachTheGateway(t *testing.T) {
 	if err := c.FailPath(ctx, "dr", "dr-a", 90*time.Second); err != nil {
 		t.Error(err)
 	}
+	if err := c.CutPath(ctx, "dr", "dr-b", time.Second); err != nil {
+		t.Error(err)
+	}
 	if err := c.RestorePath(ctx, "dr", "dr-a"); err != nil {
 		t.Error(err)
 	}
@@ -45,7 +52,7 @@ func TestOrdersOfGroupsReachTheGateway(t *testing.T) {
 	if err != nil || s.Next != 8 || len(s.Probes) != 1 || s.Probes[0].By != "dr-a" {
 		t.Errorf("samples %+v, %v", s, err)
 	}
-	if got := strings.Join(g.asked, ", "); got != "fail dr dr-a 1m30s, restore dr dr-a, trace dr 10ms 1m0s, trace dr 0s 0s, samples dr 7" {
+	if got := strings.Join(g.asked, ", "); got != "fail dr dr-a 1m30s, cut dr dr-b 1s, restore dr dr-a, trace dr 10ms 1m0s, trace dr 0s 0s, samples dr 7" {
 		t.Errorf("asked for %s", got)
 	}
 	g.err = fmt.Errorf("%w: %q", ErrUnknownGroup, "x")
@@ -59,6 +66,7 @@ func TestOrdersOfGroupsThatCannotBeMeantAreRefused(t *testing.T) {
 	c := NewClient(serve(t, g))
 	for what, err := range map[string]error{
 		"a failure without an end":        c.FailPath(t.Context(), "dr", "a", 0),
+		"a cut without an end":            c.CutPath(t.Context(), "dr", "a", 0),
 		"a failure of a day":              c.FailPath(t.Context(), "dr", "a", 24*time.Hour),
 		"a failure in the past":           c.FailPath(t.Context(), "dr", "a", -time.Second),
 		"a trace that is a flood":         c.Trace(t.Context(), "dr", time.Microsecond, time.Minute),

@@ -239,17 +239,27 @@ func (g *groups) named(group string) (*runner, error) {
 	return nil, fmt.Errorf("%w: %q", control.ErrUnknownGroup, group)
 }
 
-// fail has a path seem dead to both ends, until restored or for limit.
+// fail has a path seem dead to both ends, until restored or for limit. The group leaves
+// the path before its packets are dropped: at this end the exercise costs nothing.
 func (g *groups) fail(group, tunnel string, limit time.Duration) error {
+	return g.mute(group, tunnel, limit, true)
+}
+
+// cut is fail without a word to the group: it has to find out.
+func (g *groups) cut(group, tunnel string, limit time.Duration) error {
+	return g.mute(group, tunnel, limit, false)
+}
+
+func (g *groups) mute(group, tunnel string, limit time.Duration, announced bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r, i, err := g.path(group, tunnel)
 	if err != nil {
 		return err
 	}
-	// The group leaves the path before its packets are dropped: at this end the
-	// exercise costs nothing.
-	r.orderNow(warm.Fail{Member: i, On: true})
+	if announced {
+		r.orderNow(warm.Fail{Member: i, On: true})
+	}
 	if err := g.plane.Mute(tunnel, true); err != nil {
 		r.order(warm.Fail{Member: i, On: false})
 		return err
@@ -259,7 +269,7 @@ func (g *groups) fail(group, tunnel string, limit time.Duration) error {
 	}
 	until := time.Now().Add(limit)
 	g.failed[tunnel] = failure{until, time.AfterFunc(limit, func() { g.expire(group, tunnel, until) })}
-	g.log.Warn("path-failed", "group", group, "tunnel", tunnel, "reason", string(warm.Drill), "restored_after", limit.String())
+	g.log.Warn("path-failed", "group", group, "tunnel", tunnel, "reason", string(warm.Drill), "announced", announced, "restored_after", limit.String())
 	return nil
 }
 

@@ -166,6 +166,11 @@ func (g *gateway) FailPath(_ context.Context, group, tunnel string, limit time.D
 	return g.groups.fail(group, tunnel, limit)
 }
 
+// CutPath answers `yumen drill`: the group has to find out.
+func (g *gateway) CutPath(_ context.Context, group, tunnel string, limit time.Duration) error {
+	return g.groups.cut(group, tunnel, limit)
+}
+
 // RestorePath ends what FailPath began.
 func (g *gateway) RestorePath(_ context.Context, group, tunnel string) error {
 	return g.groups.restore(group, tunnel)
