@@ -19,6 +19,8 @@ const (
 	// stragglers is how long an old child still receives once the peer sends on
 	// the new one: packets may overtake each other.
 	stragglers = 2 * time.Second
+	// peerReady is how long a peer of another make may take to read QM3.
+	peerReady = time.Second
 	// rekeyRetry is the wait after a rekey that failed.
 	rekeyRetry = 10 * time.Second
 )
@@ -132,6 +134,21 @@ func (c *child) confirm() {
 	}
 }
 
+// useOnceReady makes an initiator that has just sent QM3 use the child. A Yumen
+// receives on it since it sent QM2; others do so only once they have read QM3, which
+// a busy one does later than the packet behind it. So while there is another child to
+// send on they get a moment, unless they send on the new one before.
+func (c *child) useOnceReady(x *exchange) {
+	e, wait := c.e, time.Duration(0)
+	switch old := c.t.current; {
+	case x.waits:
+		wait = firstResend
+	case old != nil && !x.s.knows.yumen:
+		wait = max(0, min(peerReady, old.hard.at.Sub(e.now)/2))
+	}
+	e.clock.set(&c.useSoon, e.now.Add(wait), c.use)
+}
+
 // use makes the child the one that its tunnel sends on.
 func (c *child) use() {
 	e := c.e
@@ -139,8 +156,13 @@ func (c *child) use() {
 	if c.up || c.gone {
 		return
 	}
-	c.up, c.upAt = true, e.now
 	t := c.t
+	for _, o := range slices.Clone(t.children) { // those that began before come before
+		if o.ID < c.ID && o.useSoon.pending() && o.exchange != nil && !o.exchange.waits {
+			o.use()
+		}
+	}
+	c.up, c.upAt = true, e.now
 	t.failures = 0
 	e.clock.stop(&t.retry)
 	t.note("", "")
@@ -169,7 +191,7 @@ func (c *child) event(kind EventKind, reason Reason, detail string) Event {
 // sends on it, so it is alive there.
 func (c *child) firstPacket() {
 	c.heard = true
-	if !c.up && (c.exchange == nil || c.exchange.role == Responder || c.exchange.waits) {
+	if !c.up && (c.exchange == nil || c.exchange.role == Responder || c.useSoon.pending()) {
 		c.confirm()
 	}
 	c.t.hasten()
@@ -238,9 +260,16 @@ func (c *child) end(reason Reason, tell bool) {
 	t.resume()
 }
 
-// replace makes the newest child that is up the current one.
+// replace makes the newest child that is up the current one, or one that only waited
+// for the peer to be ready.
 func (t *tunnel) replace() {
 	t.current = nil
+	for _, c := range t.children {
+		if !c.gone && c.useSoon.pending() {
+			c.use()
+			return
+		}
+	}
 	for _, c := range t.children {
 		if c.up && !c.gone && !c.left {
 			t.current = c

@@ -131,6 +131,9 @@ func (s *session) quickMessage(d Datagram, h wire.Header) {
 	hash := gm.SM3(d.Data)
 	switch {
 	case x.seen.hash == hash:
+		if c := x.child; c != nil && c.useSoon.pending() { // it has not got QM3
+			c.useOnceReady(x)
+		}
 		s.repeatAnswer(&x.seen, x.resend.alarm.pending(), d)
 	case x.closed:
 		s.drop(UnexpectedState, "quick mode is over")
@@ -267,12 +270,7 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 	x.child.install()
 	e.send(s.datagram(b))
 	x.waits = h.Flags&wire.FlagCommit != 0
-	c := x.child
-	wait := time.Duration(0)
-	if x.waits {
-		wait = firstResend
-	}
-	e.clock.set(&c.useSoon, e.now.Add(wait), c.use)
+	x.child.useOnceReady(x)
 	x.settle()
 }
 

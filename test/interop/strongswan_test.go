@@ -124,14 +124,13 @@ func TestKeysAreRenewedByBothEndsUnderTraffic(t *testing.T) {
 	s.traffic()
 }
 
-// steady pings 20 times a second and wants each answered once. strongSwan's
-// userspace plane loses a few on a busy machine, whether keys are renewed or not: a
-// gap of a quarter of a second counts. That we lose none is shown by the soak.
+// steady pings 20 times a second and wants each answered, once: strongSwan receives
+// on a new child once it has read QM3, and before that we send on the old one.
 func steady(f site.Flow, n int) error {
 	out, err := f.From.Run("ping", "-n", "-q", "-i", "0.05", "-W", "2", "-c", fmt.Sprint(n), "-I", f.FromAddr, f.ToAddr)
 	_, counts, _ := strings.Cut(out, "transmitted, ")
 	var received int
-	if _, scan := fmt.Sscanf(counts, "%d received", &received); err == nil && (scan != nil || received < n-5 || strings.Contains(out, "duplicates")) {
+	if _, scan := fmt.Sscanf(counts, "%d received", &received); err == nil && (scan != nil || received < n || strings.Contains(out, "duplicates")) {
 		err = fmt.Errorf("%s", out)
 	}
 	return err
