@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"yumen/esp"
 	"yumen/ike"
 	"yumen/policy"
 )
@@ -71,6 +72,12 @@ func locate(ctx context.Context, r Resolver, peer *policy.Peer) (netip.Addr, []n
 		return local, reachable, nil
 	}
 	return netip.Addr{}, nil, fmt.Errorf("peer %q: %w", peer.Name, errors.Join(faults...))
+}
+
+// HostChanged has the engine look whether our addresses are where the policy says, as
+// after the event of that name of a data plane.
+func (s *Server) HostChanged(ctx context.Context) error {
+	return s.call(ctx, func() { s.step(ike.Plane{Event: esp.Event{Kind: esp.HostChanged}}) })
 }
 
 // home is an error that wraps ike.ErrAway when the peer entry names an address of

@@ -252,6 +252,22 @@ func TestDataPlaneEventsReachTheEngine(t *testing.T) {
 	})
 }
 
+func TestAChangeOfTheHostReachesTheEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(nil)
+		if err := w.server.HostChanged(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if in, ok := w.engine.inputs[len(w.engine.inputs)-1].(ike.Plane); !ok || in.Event.Kind != esp.HostChanged {
+			t.Errorf("the engine was given %+v", w.engine.inputs)
+		}
+		w.stop()
+		if err := w.server.HostChanged(t.Context()); !errors.Is(err, ErrStopped) {
+			t.Errorf("behind its end: %v", err)
+		}
+	})
+}
+
 func TestOnlyOperatorsInputsAreTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(nil)

@@ -128,7 +128,7 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	for _, warning := range g.plane.Warnings() {
 		log.Warn("host", "detail", warning)
 	}
-	if err := g.openGroups(p.Config.Mark, built); err != nil {
+	if err := errors.Join(g.openGroups(p.Config.Mark, built), g.openHome(p.Config.Mark, built)); err != nil {
 		return nil, nil, err
 	}
 	sockets, err := server.Listen(p.Config.IKEPort, Bypass(p.Config.Mark))
@@ -148,7 +148,10 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 		return nil, nil, err
 	}
 	g.metrics.source = g
-	services := []service{g.server.Run, func(ctx context.Context) error { return g.groups.serve(ctx, g.plan.Load().Policy) }, func(ctx context.Context) error { return control.Serve(ctx, desk, g) }}
+	services := []service{g.server.Run,
+		func(ctx context.Context) error { return g.groups.serve(ctx, g.plan.Load().Policy) },
+		func(ctx context.Context) error { return g.home.serve(ctx, g.plan.Load().Policy) },
+		func(ctx context.Context) error { return control.Serve(ctx, desk, g) }}
 	if p.Config.MetricsListen != "" {
 		l, err := net.Listen("tcp", p.Config.MetricsListen)
 		if err != nil {

@@ -40,6 +40,7 @@ type gateway struct {
 
 	refusals refusals
 	groups   *groups
+	home     homeWatch
 }
 
 // Bypass takes our own sockets out of the reach of our own rules.
@@ -181,6 +182,7 @@ func (g *gateway) reload(ctx context.Context) error {
 	g.metrics.from(p.Policy)
 	g.plan.Store(p)
 	g.groups.apply(p.Policy)
+	g.home.follow(p.Policy)
 	old.wipe()
 	g.warnNonGM()
 	return nil
