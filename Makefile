@@ -118,13 +118,15 @@ golden:
 
 ## make bench    benchmarks of the data plane and of negotiation, and tunnels against others; WITHOUT="udp-segment ..."
 bench:
-	$(GO) test -run '^$$' -bench . -skip Ratios -benchmem ./esp/... ./policy/... ./test/lab/...
-	$(GO) test -run '^$$' -bench Ratios -benchtime 1x ./esp ./esp/internal/lanes
+	$(GO) test -run '^$$' -bench . -skip 'Ratios|Handshake' -benchmem ./esp/... ./policy/... ./test/lab/...
+	@mkdir -p $(BUILD)
+	set -o pipefail; $(GO) test -run '^$$' -bench Ratios -benchtime 1x ./esp ./esp/internal/lanes | tee $(BUILD)/ratios.txt
+	set -o pipefail; $(GO) test -run '^$$' -bench Handshake -benchtime 100x -count 1 ./test/lab | tee -a $(BUILD)/ratios.txt
 	$(GO) test -run '^$$' -bench Flood -benchtime 1x -count 1 ./test/soak
 	FULL=1 $(GO) test -run NoLockIsMet -count 1 -v ./esp/tunnel ./test/netns
 	@test/bench/setup.sh
 	@$(GO) build -o $(BUILD)/bench.bin ./test/bench
-	@$(BUILD)/bench.bin -wireguard $(BUILD)/wireguard -without "$(WITHOUT)"
+	@$(BUILD)/bench.bin -wireguard $(BUILD)/wireguard -ratios $(BUILD)/ratios.txt -without "$(WITHOUT)"
 
 clean:
 	rm -rf $(BUILD)
