@@ -42,6 +42,13 @@ func printPlan(c *cobra.Command, p *daemon.Plan) {
 		out("  CLOCK IMPLAUSIBLE: %s", p.Clock)
 	}
 	out("  policy %s: %d peers, %d tunnels, %d rules", p.Config.Policy, len(p.Policy.Peers), len(p.Policy.Tunnels), len(p.Policy.Rules))
+	for _, g := range p.Policy.Groups {
+		var paths []string
+		for _, m := range g.Members {
+			paths = append(paths, m.Tunnel)
+		}
+		out("  group %s: %s, by %s", g.Name, g.Mode, strings.Join(paths, ", "))
+	}
 	if !p.Policy.NeedsCertificates() {
 		out("  no certificates: no peer needs them")
 	} else {

@@ -34,7 +34,14 @@ type groups struct {
 	ctx     context.Context
 	policy  *policy.Policy
 	running map[string]*runner
+	seats   map[string]seat    // by tunnel
 	failed  map[string]failure // by tunnel
+}
+
+// seat is the place of a tunnel in its group.
+type seat struct {
+	*runner
+	member int
 }
 
 // failure is a path that an operator failed.
@@ -54,10 +61,10 @@ func (g *groups) serve(ctx context.Context, p *policy.Policy) error {
 	g.ctx = ctx
 	g.mu.Unlock()
 	g.apply(p)
+	var looking sync.WaitGroup
+	looking.Go(func() { g.lookout(ctx) })
+	defer looking.Wait()
 	news := g.links.States()
-	again := time.NewTicker(lookAgain)
-	defer again.Stop()
-	g.look(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -76,10 +83,22 @@ func (g *groups) serve(ctx context.Context, p *policy.Policy) error {
 				continue
 			}
 			g.link(n)
+		}
+	}
+}
+
+// lookout looks who has a child whenever that may have changed. It is beside serve,
+// because an engine that is busy must not hold up answers and news of links.
+func (g *groups) lookout(ctx context.Context) {
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
+	for {
+		g.look(ctx)
+		select {
+		case <-ctx.Done():
+			return
 		case <-g.changed:
-			g.look(ctx)
 		case <-again.C:
-			g.look(ctx)
 		}
 	}
 }
@@ -88,7 +107,7 @@ func (g *groups) serve(ctx context.Context, p *policy.Policy) error {
 func (g *groups) stop() {
 	g.mu.Lock()
 	all := g.running
-	g.running, g.policy, g.ctx = map[string]*runner{}, nil, nil
+	g.running, g.seats, g.policy, g.ctx = map[string]*runner{}, nil, nil, nil
 	for _, f := range g.failed {
 		f.timer.Stop()
 	}
@@ -125,6 +144,12 @@ func (g *groups) apply(p *policy.Policy) {
 	}
 	for _, gone := range before {
 		gone.stop()
+	}
+	g.seats = map[string]seat{}
+	for _, r := range g.running {
+		for i, m := range r.policy.Members {
+			g.seats[m.Tunnel] = seat{r, i}
+		}
 	}
 	for tunnel := range g.failed {
 		if _, member := p.GroupOf(tunnel); !member {
@@ -178,23 +203,8 @@ func (g *groups) look(ctx context.Context) {
 
 // member finds the runner of a tunnel. The caller holds mu.
 func (g *groups) member(tunnel string) (*runner, int) {
-	if g.policy == nil {
-		return nil, 0
-	}
-	at, ok := g.policy.GroupOf(tunnel)
-	if !ok {
-		return nil, 0
-	}
-	r := g.running[g.policy.Groups[at].Name]
-	if r == nil {
-		return nil, 0
-	}
-	for i, m := range r.policy.Members {
-		if m.Tunnel == tunnel {
-			return r, i
-		}
-	}
-	return nil, 0
+	at := g.seats[tunnel]
+	return at.runner, at.member
 }
 
 // hand gives an answer to the group that asked.

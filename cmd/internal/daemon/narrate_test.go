@@ -17,6 +17,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"yumen/cmd/internal/config"
+	"yumen/cmd/internal/control"
 	"yumen/cmd/internal/selftest"
 	"yumen/esp"
 	"yumen/ike"
@@ -195,6 +196,8 @@ func newWorld() *world {
 func TestAScrapeReadsEngineAndDataPlane(t *testing.T) {
 	m, w := newMetrics(), newWorld()
 	m.source = w
+	w.reading.groups = []control.Group{{Name: "dr", Works: true, Flips: map[string]uint64{"probe-lost": 4}, Paths: []control.Path{
+		{Tunnel: "net", State: "bad", Why: "loss", Carries: true, Loss: 30, RTT: 2.5, Jitter: 0.5, Probes: 100, Lost: 30}}}}
 	type l = map[string]string
 	for _, c := range []struct {
 		name   string
@@ -229,6 +232,17 @@ func TestAScrapeReadsEngineAndDataPlane(t *testing.T) {
 		{"ipsec_selftest_ok", l{"test": "sm4"}, 0, 0},
 		{"ipsec_ike_datagrams_total", l{"result": "received"}, 5, 5},
 		{"ipsec_dataplane_packets_total", l{"result": "sealed"}, 6, 6},
+		{"yumen_group_works", l{"group": "dr"}, 1, 1},
+		{"yumen_group_flips_total", l{"group": "dr", "reason": "probe-lost"}, 4, 4},
+		{"yumen_group_flips_total", l{"group": "dr", "reason": "drill"}, 0, 0},
+		{"yumen_path_state", l{"tunnel": "net", "state": "bad"}, 1, 1},
+		{"yumen_path_state", l{"tunnel": "net", "state": "good"}, 0, 0},
+		{"yumen_path_carries", l{"group": "dr", "tunnel": "net"}, 1, 1},
+		{"yumen_path_loss_ratio", l{"tunnel": "net"}, 0.3, 0.3},
+		{"yumen_path_rtt_seconds", l{"tunnel": "net"}, 0.0025, 0.0025},
+		{"yumen_path_jitter_seconds", l{"tunnel": "net"}, 0.0005, 0.0005},
+		{"yumen_path_probes_total", l{"tunnel": "net"}, 100, 100},
+		{"yumen_path_probes_lost_total", l{"tunnel": "net"}, 30, 30},
 	} {
 		m.totals, m.last = map[string]esp.Usage{}, map[esp.ChildID]esp.Usage{}
 		if got := series(t, m, c.name, c.labels); got < c.low || got > c.high {
