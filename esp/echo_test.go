@@ -124,6 +124,27 @@ func FuzzParseEcho(f *testing.F) {
 	})
 }
 
+func TestOnlyTheDataOfOurOwnPingsIsRead(t *testing.T) {
+	ours, theirs := PingToken{1, 2, 3}, PingToken{1, 2, 4}
+	want := Echo{Seq: 7, Stamp: 8, Group: true, Answer: true}
+	data := AppendPingData(nil, ours, 9, Echo{Seq: 7, Stamp: 8, Group: true})
+	if tag, e, ok := ParsePingData(data, ours); !ok || tag != 9 || e != want || len(data) != PingLen {
+		t.Errorf("%d bytes are %d, %+v, %v", len(data), tag, e, ok)
+	}
+	if _, _, ok := ParsePingData(data, theirs); ok {
+		t.Error("data of another is read")
+	}
+	for n := range data {
+		if _, _, ok := ParsePingData(data[:n], ours); ok {
+			t.Errorf("%d bytes are read", n)
+		}
+	}
+	data[12] ^= 1
+	if _, _, ok := ParsePingData(data, ours); ok {
+		t.Error("what is no echo is read")
+	}
+}
+
 func TestAPingAndItsAnswer(t *testing.T) {
 	data := AppendEcho(nil, Echo{Seq: 7})
 	for _, v := range []variant{{}, {v6: true}} {

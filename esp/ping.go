@@ -67,3 +67,27 @@ func words(sum uint32, b []byte) uint32 {
 	}
 	return sum
 }
+
+// PingToken is a number that a data plane draws for itself: by it it knows its own
+// pings among those of others.
+type PingToken [8]byte
+
+// PingLen is the length in bytes of what a ping of a data plane carries.
+const PingLen = len(PingToken{}) + 4 + EchoLen
+
+// AppendPingData writes what a ping for e carries behind b: the token, the tag of the
+// tunnel that it leaves by, and e itself.
+func AppendPingData(b []byte, token PingToken, tag uint32, e Echo) []byte {
+	b = binary.BigEndian.AppendUint32(append(b, token[:]...), tag)
+	return AppendEcho(b, e)
+}
+
+// ParsePingData reads what came back, as an answer. False: it is none of ours.
+func ParsePingData(data []byte, token PingToken) (tag uint32, e Echo, ok bool) {
+	if len(data) != PingLen || PingToken(data[:len(token)]) != token {
+		return 0, e, false
+	}
+	e, err := ParseEcho(data[len(token)+4:])
+	e.Answer = true
+	return binary.BigEndian.Uint32(data[len(token):]), e, err == nil
+}

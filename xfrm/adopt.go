@@ -46,13 +46,13 @@ func (p *Plane) readLeftovers() error {
 	if err != nil {
 		return fmt.Errorf("list policies: %w", err)
 	}
-	names := map[uint32]string{}
+	names := map[uint32]string{} // of a group, its head
 	for n, r := range p.reqids {
-		names[r] = n
+		names[r] = p.headOf(n)
 	}
 	templates := map[string]template{}
 	for _, h := range have {
-		if h.template != nil && h.dir == dirOut && !h.template.isIdle() {
+		if h.template != nil && h.dir == dirOut && h.mark == 0 && !h.template.isIdle() {
 			templates[names[h.template.reqid]] = *h.template
 		}
 	}
@@ -120,8 +120,12 @@ func (p *Plane) adopt(c esp.Child) (bool, error) {
 	}
 	p.turn++
 	p.pairs[c.ID] = &pair{child: c, in: in, out: out, turn: p.turn, heard: true}
-	delete(p.adopted, c.Tunnel)
-	p.leftover[c.Tunnel] = slices.DeleteFunc(p.leftover[c.Tunnel], func(l Leftover) bool {
+	p.tellPinger()
+	head := p.headOf(c.Tunnel)
+	if t := p.adopted[head]; t == templateOf(out) || head == c.Tunnel && groupOf(p.groups, head) == nil {
+		delete(p.adopted, head)
+	}
+	p.leftover[head] = slices.DeleteFunc(p.leftover[head], func(l Leftover) bool {
 		return l.SPI == in.spi && l.Path.Remote.Addr() == in.dst || l.SPI == out.spi && l.Path.Remote.Addr() == out.dst
 	})
 	return true, nil
@@ -191,6 +195,7 @@ func (p *Plane) retire(tunnel string) {
 
 func (p *Plane) retireNow(tunnel string) {
 	var err error
+	tunnel = p.headOf(tunnel)
 	for _, l := range p.leftover[tunnel] {
 		err = errors.Join(err, p.conn.deleteState(l.Path.Remote.Addr(), l.SPI))
 	}

@@ -152,9 +152,7 @@ func (c *conn) deleteSelector(e entry) error {
 	info := nl.DeserializeXfrmUserpolicyInfo(policyMessage(e, nil).body())
 	id := nl.XfrmUserpolicyId{Sel: info.Sel, Dir: info.Dir}
 	m := newMessage(nl.XFRM_MSG_DELPOLICY, unix.NLM_F_ACK, id.Serialize())
-	if e.ifID != 0 {
-		m.attr(nl.XFRMA_IF_ID, word(e.ifID))
-	}
+	m.selected(e.ifID, e.mark)
 	return c.do(m, nil)
 }
 
@@ -162,9 +160,7 @@ func (c *conn) deleteSelector(e entry) error {
 func (c *conn) deletePolicy(p placed) error {
 	id := nl.XfrmUserpolicyId{Index: p.index, Dir: uint8(p.dir)}
 	m := newMessage(nl.XFRM_MSG_DELPOLICY, unix.NLM_F_ACK, id.Serialize())
-	if p.ifID != 0 {
-		m.attr(nl.XFRMA_IF_ID, word(p.ifID))
-	}
+	m.selected(p.ifID, p.mark)
 	err := c.do(m, nil)
 	if errors.Is(err, unix.ENOENT) {
 		return nil

@@ -20,6 +20,7 @@ type pair struct {
 	heard   bool      // the first packet
 	soft    bool      // was told
 	ended   bool      // by a hard limit
+	parked  bool      // its SAs are not in the kernel: see Mute
 	last    esp.Usage
 }
 
@@ -67,6 +68,11 @@ func (p *Plane) install(c esp.Child, from esp.State) error {
 		}
 	}
 	p.pairs[c.ID] = x // before the first packet can come
+	x.parked = p.muted[c.Tunnel]
+	if x.parked {
+		x.in.keymat, x.out.keymat = secret.New(c.In.Keymat.Bytes()), secret.New(c.Out.Keymat.Bytes())
+		return nil
+	}
 	if err := carryOut([]step{adding(p.conn, x.in), adding(p.conn, x.out)}); err != nil {
 		delete(p.pairs, c.ID)
 		return err
@@ -116,8 +122,8 @@ func (p *Plane) Use(id esp.ChildID) error {
 	}
 	p.turn++
 	x.turn = p.turn
-	if len(p.leftover[x.child.Tunnel]) > 0 {
-		tunnel := x.child.Tunnel
+	p.tellPinger()
+	if tunnel := x.child.Tunnel; len(p.leftover[p.headOf(tunnel)]) > 0 {
 		time.AfterFunc(p.cfg.Overlap, func() { p.retire(tunnel) })
 	}
 	return nil
@@ -154,6 +160,10 @@ func (p *Plane) rebind(x *pair, path esp.Path) error {
 	if path.Encap {
 		in.sport, in.dport = path.Remote.Port(), path.Local.Port()
 		out.sport, out.dport = path.Local.Port(), path.Remote.Port()
+	}
+	if x.parked {
+		x.in, x.out, x.child.Path = in, out, path
+		return nil
 	}
 	if in.src == x.in.src && in.dst == x.in.dst && path.Encap == x.child.Path.Encap {
 		steps := []step{p.porting(in, x.in), p.porting(out, x.out)}
@@ -244,6 +254,7 @@ func (p *Plane) Remove(id esp.ChildID) (esp.State, error) {
 	}
 	x.wipe()
 	delete(p.pairs, id)
+	p.tellPinger()
 	return s, p.watchAsNeeded()
 }
 
@@ -252,7 +263,7 @@ func (p *Plane) next(x *pair) template {
 	if y := p.latest(x.child.Tunnel, x.child.ID); y != nil {
 		return templateOf(y.out)
 	}
-	if t, ok := p.adopted[x.child.Tunnel]; ok {
+	if t, ok := p.adopted[x.child.Tunnel]; ok && groupOf(p.groups, x.child.Tunnel) == nil {
 		return t
 	}
 	p.idleTurn++
@@ -262,6 +273,9 @@ func (p *Plane) next(x *pair) template {
 // state reads what a child needs to go on elsewhere; an SA that a hard limit ended
 // has nothing to say.
 func (p *Plane) state(x *pair) (s esp.State) {
+	if x.parked {
+		return esp.State{InSeq: x.in.seq, Replay: x.in.replay, In: x.in.count, OutSeq: x.out.seq, Out: x.out.count}
+	}
 	if r, err := p.conn.readState(x.in.dst, x.in.spi, false); err == nil {
 		s.InSeq, s.Replay, s.In = r.state.seq, r.state.replay, r.counts
 	}

@@ -28,6 +28,13 @@
 // our range, which follows from the tunnel's name: so a new process recognises what
 // a dead one left. See Leftovers.
 //
+// # Groups
+//
+// Tunnels of a group (policy.Group) have one selector, so one policy, and one reqid.
+// Steer writes another member's SA into the template. Probes are echo requests to a
+// target, each by a policy of its own that only our socket meets, by mark 0x59e00001
+// and those after it. Answers come by whichever path the far end sends.
+//
 // # Beside a userspace plane
 //
 // Policies of this plane guard the tunnels of the other one too (Beside): above the
@@ -38,6 +45,9 @@
 // reads IKE, and the kernel hands each ESP packet in UDP to the plane that has its SPI.
 //
 // # What this plane cannot do
+//
+// Spread a group over several paths at once; send or answer the probes of gateways to
+// each other, which the kernel drops.
 //
 // SM4-GCM: the kernel's XFRM has no such algorithm. A fixed DSCP other than 0, an
 // outer DF bit that is always set. IPv4 packets without DF that are too large are

@@ -3,6 +3,7 @@ package xfrm
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -101,6 +102,14 @@ func (p *Plane) watchAsNeeded() error {
 	return p.listener.watchPackets(false)
 }
 
+// has reports whether a tunnel, or a member of the group that it heads, has a child.
+func (p *Plane) has(tunnel string) bool {
+	if g := groupOf(p.groups, tunnel); g != nil {
+		return slices.ContainsFunc(g.members, func(m string) bool { return p.latest(m, 0) != nil })
+	}
+	return p.latest(tunnel, 0) != nil
+}
+
 func (p *Plane) soften(x *pair) {
 	if !x.soft {
 		x.soft = true
@@ -124,6 +133,7 @@ func (p *Plane) end(x *pair) {
 			p.trouble = err // the old template has no SA either: nothing passes
 		}
 	}
+	p.tellPinger()
 	p.tell(esp.HardLimit, x, netip.AddrPort{})
 }
 
@@ -131,10 +141,10 @@ func (p *Plane) end(x *pair) {
 // addresses, because the kernel would keep silent about the old ones.
 func (p *Plane) acquire(reqid uint32) {
 	for tunnel, r := range p.reqids {
-		if r != reqid || !p.waits(tunnel) {
+		if r != reqid || p.headOf(tunnel) != tunnel || !p.waits(tunnel) {
 			continue
 		}
-		if p.latest(tunnel, 0) != nil {
+		if p.has(tunnel) {
 			return // the packet met the template of before
 		}
 		p.emit(esp.Event{Kind: esp.Acquire, Tunnel: tunnel})
@@ -145,7 +155,7 @@ func (p *Plane) acquire(reqid uint32) {
 func (p *Plane) rearm(tunnel string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || !p.waits(tunnel) || p.latest(tunnel, 0) != nil {
+	if p.closed || !p.waits(tunnel) || p.has(tunnel) {
 		return
 	}
 	from := p.sending(tunnel)
@@ -160,7 +170,7 @@ func (p *Plane) rearm(tunnel string) {
 // recheck makes good for messages that were lost: it looks at every child.
 func (p *Plane) recheck() {
 	for _, x := range p.pairs {
-		if x.ended {
+		if x.ended || x.parked {
 			continue
 		}
 		in, errIn := p.conn.readState(x.in.dst, x.in.spi, false)

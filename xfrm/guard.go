@@ -44,8 +44,9 @@ type entry struct {
 	priority         uint32
 	tunnel           string // of protect
 	ifID             uint32
-	device           int  // index of an interface; 0: any
-	optional         bool // of protect: in clear is good too; see Beside
+	device           int    // index of an interface; 0: any
+	optional         bool   // of protect: in clear is good too; see Beside
+	mark             uint32 // of the packets; 0: any
 }
 
 // Our band of priorities: the bits 001, all better than the band of the userspace
@@ -235,10 +236,11 @@ type selector struct {
 	srcPort, dstPort uint16
 	ifID             uint32
 	device           int
+	mark             uint32
 }
 
 func (e entry) selector() selector {
-	return selector{e.dir, e.src, e.dst, e.protocol, e.srcPort, e.dstPort, e.ifID, e.device}
+	return selector{e.dir, e.src, e.dst, e.protocol, e.srcPort, e.dstPort, e.ifID, e.device, e.mark}
 }
 
 // finish orders the plan and keeps the best entry of each selector.

@@ -61,10 +61,17 @@ func (h *host) device(name string) (int, error) {
 }
 
 // own6 are our IPv6 addresses, without link-local ones and loopback.
-func (h *host) own6() (list []netip.Addr, err error) {
+func (h *host) own6() (list []netip.Addr, err error) { return h.addresses(true) }
+
+// addresses are ours of a family, without link-local ones and loopback.
+func (h *host) addresses(v6 bool) (list []netip.Addr, err error) {
+	family := netlink.FAMILY_V4
+	if v6 {
+		family = netlink.FAMILY_V6
+	}
 	var addrs []netlink.Addr
 	for range 5 {
-		if addrs, err = h.route.AddrList(nil, netlink.FAMILY_V6); !errors.Is(err, netlink.ErrDumpInterrupted) {
+		if addrs, err = h.route.AddrList(nil, family); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}
 	}
@@ -72,7 +79,8 @@ func (h *host) own6() (list []netip.Addr, err error) {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if ip = ip.Unmap(); ok && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
 			list = append(list, ip)
 		}
 	}

@@ -215,10 +215,18 @@ func policyMessage(e entry, t *template) *message {
 		}
 		m.attr(nl.XFRMA_TMPL, u.Serialize())
 	}
-	if e.ifID != 0 {
-		m.attr(nl.XFRMA_IF_ID, word(e.ifID))
-	}
+	m.selected(e.ifID, e.mark)
 	return m
+}
+
+// selected appends what of a policy's selector is not in its head.
+func (m *message) selected(ifID, mark uint32) {
+	if ifID != 0 {
+		m.attr(nl.XFRMA_IF_ID, word(ifID))
+	}
+	if mark != 0 {
+		m.attr(nl.XFRMA_MARK, word(mark), word(^uint32(0)))
+	}
 }
 
 // body is what follows the head of a request: a policy for a socket takes it alone.

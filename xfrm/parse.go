@@ -138,6 +138,8 @@ func parsePolicy(b []byte) (p placed, ok bool) {
 			p.template = parseTemplate(v)
 		case kind == nl.XFRMA_IF_ID && len(v) >= 4:
 			p.ifID = binary.NativeEndian.Uint32(v)
+		case kind == nl.XFRMA_MARK && len(v) >= 4:
+			p.mark = binary.NativeEndian.Uint32(v)
 		}
 	}
 	return p, s.Family == unix.AF_INET || s.Family == unix.AF_INET6

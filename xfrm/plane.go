@@ -59,6 +59,7 @@ type Plane struct {
 	wire     *wire
 	stat     *os.File // nil: the kernel has no counters
 	icmp     *reporter
+	ping     *pinger
 	device   int
 	running  sync.WaitGroup
 	done     chan struct{}
@@ -73,7 +74,10 @@ type Plane struct {
 	policy   *policy.Policy
 	zones    []zone
 	entries  []entry // in the kernel
-	reqids   map[string]uint32
+	groups   []*group
+	reqids   map[string]uint32 // by tunnel; those of a group have one
+	numbers  map[string]uint32 // by tunnel or group
+	muted    map[string]bool
 	pairs    map[esp.ChildID]*pair
 	turn     uint64
 	idleTurn uint32
@@ -92,7 +96,7 @@ func New(cfg Config) (*Plane, error) {
 	p := &Plane{
 		cfg: cfg.withDefaults(), done: make(chan struct{}), events: make(chan esp.Event, eventQueue),
 		ike: make(chan ikeDatagram, ikeQueue), pairs: map[esp.ChildID]*pair{}, sizes: map[ends]known{},
-		leftover: map[string][]Leftover{}, adopted: map[string]template{},
+		leftover: map[string][]Leftover{}, adopted: map[string]template{}, muted: map[string]bool{},
 		// Other addresses than those of a process before us: see idle.
 		idleTurn: uint32(time.Now().UnixMilli()),
 	}
@@ -101,6 +105,11 @@ func New(cfg Config) (*Plane, error) {
 		return nil, err
 	}
 	p.running.Go(p.listen)
+	for i, f := range p.ping.files {
+		if f != nil {
+			p.running.Go(func() { p.ping.read(i == 1) })
+		}
+	}
 	for _, c := range p.wire.conns {
 		if c != nil {
 			p.running.Go(func() { p.wire.read(c, p.handUp) })
@@ -134,6 +143,9 @@ func (p *Plane) open() (err error) {
 		return err
 	}
 	if p.icmp, err = openReporter(p.cfg.Mark); err != nil {
+		return err
+	}
+	if p.ping, err = openPinger(); err != nil {
 		return err
 	}
 	if p.listener, err = openListener(); err != nil {
@@ -200,6 +212,7 @@ func (p *Plane) Close() error {
 	p.mu.Unlock()
 	p.release()
 	close(p.events)
+	close(p.ping.out)
 	return nil
 }
 
@@ -212,6 +225,7 @@ func (p *Plane) release() {
 	if p.wire != nil {
 		p.wire.close()
 	}
+	p.ping.close()
 	p.running.Wait()
 	close(p.ike)
 	if p.conn != nil {

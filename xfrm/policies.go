@@ -1,6 +1,7 @@
 package xfrm
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -21,27 +22,34 @@ func (p *Plane) SetPolicy(pol *policy.Policy) error {
 	if p.closed {
 		return errClosed
 	}
-	names := make([]string, len(pol.Tunnels))
-	for i, t := range pol.Tunnels {
-		names[i] = t.Name
-	}
-	before := p.reqids
-	p.reqids = numberTunnels(names, p.reqids)
-	if !p.read {
-		if err := p.readLeftovers(); err != nil {
-			p.reqids = before
-			return fmt.Errorf("set policy: %w", err)
-		}
-	}
-	if err := p.apply(zonesOf(spd.Rules())); err != nil {
-		p.reqids = before
-		return fmt.Errorf("set policy: %w", err)
-	}
-	p.policy, p.read = pol, true
-	if err := p.sweep(); err != nil {
+	if err := p.adoptPolicy(pol, zonesOf(spd.Rules())); err != nil {
 		return fmt.Errorf("set policy: %w", err)
 	}
 	return nil
+}
+
+func (p *Plane) adoptPolicy(pol *policy.Policy, zones []zone) (err error) {
+	policy, groups, reqids, numbers := p.policy, p.groups, p.reqids, p.numbers
+	p.policy, p.groups = pol, groupsOf(pol, groups)
+	p.reqids, p.numbers = numbersOf(pol, p.groups, numbers)
+	if !p.read {
+		err = p.readLeftovers()
+	}
+	if err == nil {
+		err = p.apply(zones)
+	}
+	if err != nil {
+		p.policy, p.groups, p.reqids, p.numbers = policy, groups, reqids, numbers
+		return err
+	}
+	p.read = true
+	for name := range p.muted {
+		if _, known := p.reqids[name]; !known {
+			delete(p.muted, name)
+		}
+	}
+	defer p.tellPinger()
+	return errors.Join(p.renumber(), p.sweep())
 }
 
 // apply makes the kernel's policies what the zones say. The caller holds mu.
@@ -56,7 +64,10 @@ func (p *Plane) apply(zones []zone) error {
 			return err
 		}
 	}
-	plan := planGuard(zones, around)
+	if err := p.locateProbes(); err != nil {
+		return err
+	}
+	plan := append(planProbes(p.policy, p.groups, p.cfg.InterfaceID), planGuard(zones, around)...)
 	have, err := p.conn.policies()
 	if err != nil {
 		return fmt.Errorf("list policies: %w", err)
@@ -125,7 +136,7 @@ func (h placed) is(e entry, t *template) bool {
 func (h placed) entry() entry {
 	s := h.selector
 	e := entry{dir: s.dir, kind: protect, src: s.src, dst: s.dst, protocol: s.protocol, srcPort: s.srcPort,
-		dstPort: s.dstPort, priority: h.priority, ifID: s.ifID, device: s.device}
+		dstPort: s.dstPort, priority: h.priority, ifID: s.ifID, device: s.device, mark: s.mark}
 	if h.blocks {
 		e.kind = tunnelBlock
 	}
@@ -141,27 +152,45 @@ func (p *Plane) template(e entry) *template {
 	if e.dir != dirOut {
 		return &template{reqid: r, optional: e.optional} // whichever child of the tunnel
 	}
-	t := p.sending(e.tunnel)
+	t := p.carrying(e.tunnel)
+	if e.mark != 0 {
+		t = p.sending(e.tunnel) // probes go by the member itself
+	}
 	return &t
 }
 
-// sending is the template of the child that a tunnel sends by.
+// sending is the template of the child that a tunnel sends by, in a group or not.
 func (p *Plane) sending(tunnel string) template {
 	if x := p.latest(tunnel, 0); x != nil {
 		return templateOf(x.out)
 	}
-	if t, ok := p.adopted[tunnel]; ok {
+	if t, ok := p.adopted[tunnel]; ok && groupOf(p.groups, tunnel) == nil {
 		return t
 	}
 	p.idleTurn++
 	return idle(p.reqids[tunnel], p.idleTurn)
 }
 
-// switchTo turns the out policies of a tunnel from one template to another.
+// switchTo follows a tunnel whose own template turns from one to another: in its out
+// policies, or in a group in those of its probes, and in those of the group if that is
+// then carried by another.
 func (p *Plane) switchTo(tunnel string, from, to template) []step {
+	g := groupOf(p.groups, tunnel)
+	if g == nil {
+		return p.turning(func(e entry) bool { return e.tunnel == tunnel }, from, to)
+	}
+	steps := p.turning(func(e entry) bool { return e.mark != 0 && e.tunnel == tunnel }, from, to)
+	if before, after := p.carrier(g, tunnel, from), p.carrier(g, tunnel, to); before != after {
+		steps = append(steps, p.turnGroup(g, before, after)...)
+	}
+	return steps
+}
+
+// turning writes another template into the out policies that match.
+func (p *Plane) turning(which func(e entry) bool, from, to template) []step {
 	var steps []step
 	for _, e := range p.entries {
-		if e.kind == protect && e.dir == dirOut && e.tunnel == tunnel {
+		if e.kind == protect && e.dir == dirOut && which(e) {
 			steps = append(steps, step{
 				do:   func() error { return p.conn.setPolicy(e, &to) },
 				undo: func() error { return p.conn.setPolicy(e, &from) },
@@ -180,6 +209,7 @@ func (p *Plane) followHost() {
 		return
 	}
 	p.trouble = p.apply(p.zones)
+	p.tellPinger()
 }
 
 // waits reports whether packets of a tunnel ask for a child. A tunnel that only

@@ -25,6 +25,13 @@
 // tunnel and queue, and waits: 16 packets, 64 KiB and 5 s at most, then in order
 // through the child. Tunnels that only respond drop it.
 //
+// # Groups
+//
+// Tunnels of a group (policy.Group) take the same traffic. Which of them carry it, by
+// flow, is part of the snapshot, so that Steer moves all of it between two packets;
+// what comes in is taken on every member. Probes (Echo) are dummy packets of RFC 4303
+// 2.6 that the far plane's worker answers where it opened them, or pings to a target.
+//
 // # Sizes
 //
 // The outer path MTU of a child is the smallest of the configuration, the link

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,9 +21,7 @@ const (
 	answerGap   = time.Millisecond
 	answerBurst = 200
 
-	// A ping carries a token of this plane, the tag of its tunnel and an echo.
-	tokenLen = 8
-	pingLen  = tokenLen + 4 + esp.EchoLen
+	noteMost = ip6Header + 8 + esp.PingLen // a ping
 )
 
 var errNotGrouped = errors.New("the tunnel is in no group")
@@ -38,7 +35,7 @@ type courier struct {
 }
 
 func newCourier(p *Plane) courier {
-	c := courier{plane: p, note: make([]byte, 0, ip6Header+8+pingLen), buf: make([]byte, outerMost+espBefore+ip6Header+8+pingLen+espBehind)}
+	c := courier{plane: p, note: make([]byte, 0, noteMost), buf: make([]byte, outerMost+espBefore+noteMost+espBehind)}
 	for k := range kinds {
 		s := p.sockets[k]
 		if !k.v6() {
@@ -59,11 +56,8 @@ func (c *courier) echo(x *pair, e esp.Echo) error {
 
 // ping sends e by x to an address behind the far end.
 func (c *courier) ping(x *pair, m member, e esp.Echo) error {
-	var data [pingLen]byte
-	copy(data[:], c.plane.token[:])
-	binary.BigEndian.PutUint32(data[tokenLen:], m.tag)
-	esp.AppendEcho(data[tokenLen+4:tokenLen+4], e)
-	c.note = esp.AppendPing(c.note[:0], m.from, m.target, uint16(e.Seq), data[:])
+	var data [esp.PingLen]byte
+	c.note = esp.AppendPing(c.note[:0], m.from, m.target, uint16(e.Seq), esp.AppendPingData(data[:0], c.plane.token, m.tag, e))
 	return c.send(x, false)
 }
 
@@ -250,16 +244,11 @@ func (r *readings) mayAnswer(now int64) bool {
 // pong takes the answer to a ping of ours that came by x. False: it is somebody else's
 // packet.
 func (w *inWorker) pong(s *snapshot, x *pair, inner []byte, p *esp.Packet) bool {
-	data := esp.Pong(inner, p)
-	if len(data) != pingLen || !bytes.Equal(data[:tokenLen], w.plane.token[:]) {
+	tag, e, ok := esp.ParsePingData(esp.Pong(inner, p), w.plane.token)
+	if !ok {
 		return false
 	}
-	e, err := esp.ParseEcho(data[tokenLen+4:])
-	tag := binary.BigEndian.Uint32(data[tokenLen:])
-	if err != nil {
-		return false
-	}
-	e.Answer, e.At, e.Tunnel = true, w.plane.cfg.Now(), x.child.Tunnel
+	e.At, e.Tunnel = w.plane.cfg.Now(), x.child.Tunnel
 	for name, m := range s.members {
 		if m.tag == tag && m.target == p.Src {
 			e.Tunnel = name

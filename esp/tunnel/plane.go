@@ -89,7 +89,7 @@ type Plane struct {
 	events   chan esp.Event
 	echoes   chan esp.Echo
 	probe    prober
-	token    [tokenLen]byte // only we know what pings of ours carry
+	token    esp.PingToken // only we know what pings of ours carry
 	flowSeed uint64
 	reports  chan report
 	ike      chan ikeDatagram

@@ -23,19 +23,25 @@ var errNoPaths = errors.New("this data plane carries no groups")
 // groupHome says why the members of a group live in userspace, all of them: one
 // packet of theirs is like the other, so there is one that decides. Empty: nothing
 // speaks against the kernel.
-func groupHome(p *policy.Policy, g policy.Group, of map[string]home) string {
+func groupHome(g policy.Group, of map[string]home) string {
 	for _, m := range g.Members {
 		if h, ok := of[m.Tunnel]; ok && h.why != "" {
 			return fmt.Sprintf("a path of group %s needs it (%s: %s)", g.Name, m.Tunnel, h.why)
 		}
 	}
-	return fmt.Sprintf("the paths of group %s are probed from there", g.Name)
+	switch {
+	case g.Mode == policy.LoadShare:
+		return fmt.Sprintf("group %s shares its load among paths, and the kernel sends by one at a time", g.Name)
+	case !g.Probe.Target.IsValid():
+		return fmt.Sprintf("group %s has no probe.target, and the kernel drops the probes of gateways to each other", g.Name)
+	}
+	return ""
 }
 
 // settleGroups gives all members of a group one home. True: something changed.
 func settleGroups(p *policy.Policy, of map[string]home) (changed bool) {
 	for _, g := range p.Groups {
-		why := groupHome(p, g, of)
+		why := groupHome(g, of)
 		if why == "" {
 			continue
 		}

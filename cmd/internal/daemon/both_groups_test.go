@@ -28,7 +28,7 @@ tunnels:
   - {name: c, peer: q, local: 10.1.0.0/16, remote: 10.9.0.0/16}
 groups:
   - name: dr
-    members: [{tunnel: a, priority: 1}, {tunnel: b, priority: 2}]
+    members: [{tunnel: a}, {tunnel: b}]
 ` + group
 	p, err := policy.Parse("p.yaml", []byte(text))
 	if err != nil {
@@ -38,19 +38,30 @@ groups:
 }
 
 func TestAllPathsOfAGroupLiveOnOnePlane(t *testing.T) {
+	const target, share = "    probe: {target: 10.2.0.1}\n", "    mode: load-share\n"
 	for _, c := range []struct{ group, keysOfB, why string }{
-		{"", "", "group dr"},
-		{"", ", suites: [sm4gcm128]", "SM4-GCM"},
-		{"", ", suites: [sm4cbc-hmacsm3, sm4gcm128]", "SM4-GCM"},
+		{"", "", "no probe.target"},
+		{target, "", ""},
+		{target, ", suites: [sm4gcm128]", "SM4-GCM"},
+		{target, ", suites: [sm4cbc-hmacsm3, sm4gcm128]", "SM4-GCM"},
+		{target, ", icv_bits: auto", "ICV length"},
+		{target + share, "", "one at a time"},
 	} {
+		plane := userspace
+		if c.why == "" {
+			plane = kernel
+		}
 		of := homes(parseGroup(t, c.group, c.keysOfB))
 		for _, name := range []string{"a", "b"} {
-			if of[name].plane != userspace || !strings.Contains(of[name].why, c.why) {
+			if of[name].plane != plane || (of[name].why == "") != (c.why == "") || !strings.Contains(of[name].why, c.why) {
 				t.Errorf("%s: %s is at home in %+v", c.keysOfB, name, of[name])
 			}
 		}
 		if of["c"].plane != kernel {
 			t.Errorf("the tunnel beside it is at home in %+v", of["c"])
+		}
+		if err := kernelUnfit(parseGroup(t, c.group, c.keysOfB)); (err == nil) != (c.why == "") || err != nil && !strings.Contains(err.Error(), c.why) {
+			t.Errorf("the kernel alone: %v", err)
 		}
 	}
 }
@@ -72,6 +83,11 @@ func TestAGroupIsSteeredAndProbedWhereItLives(t *testing.T) {
 	if err := x.Choose("a", kernel); err == nil || !strings.Contains(err.Error(), "group dr") {
 		t.Errorf("a path moves alone: %v", err)
 	}
+	y := newPair(t, parseGroup(t, "    probe: {target: 10.2.0.1}\n", ""))
+	if err := y.Steer("dr", nil); err != nil {
+		t.Error(err)
+	}
+	y.did(t, "kernel policy", "kernel steer dr []")
 	x.user.echoes <- esp.Echo{Seq: 5}
 	select {
 	case e := <-x.Echoes():
