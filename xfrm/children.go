@@ -123,7 +123,11 @@ func (p *Plane) Use(id esp.ChildID) error {
 	p.turn++
 	x.turn = p.turn
 	p.tellPinger()
-	if tunnel := x.child.Tunnel; len(p.leftover[p.headOf(tunnel)]) > 0 {
+	switch tunnel := x.child.Tunnel; {
+	case len(p.leftover[p.headOf(tunnel)]) == 0:
+	case x.heard: // the peer was quicker than we
+		p.retireNow(tunnel)
+	default:
 		time.AfterFunc(p.cfg.Overlap, func() { p.retire(tunnel) })
 	}
 	return nil
