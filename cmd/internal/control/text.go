@@ -203,7 +203,11 @@ func (p *page) child(t Tunnel, c Child) {
 		head += ", expires " + p.until(*c.Expires)
 	}
 	p.line("%s", head)
-	p.line("    in  %s, %s, %d replay, %d auth-fail, %d policy", c.In.SPI, p.half(c.In), c.Replayed, c.BadAuth, c.BadPolicy)
+	in := fmt.Sprintf("    in  %s, %s, %d replay, %d auth-fail", c.In.SPI, p.half(c.In), c.Replayed, c.BadAuth)
+	if c.Plane != "kernel" { // which counts these for all children together
+		in += fmt.Sprintf(", %d policy", c.BadPolicy)
+	}
+	p.line("%s", in)
 	p.line("    out %s, %s", c.Out.SPI, p.half(c.Out))
 	p.line("    local %s  remote %s", c.Local, c.Remote)
 }
