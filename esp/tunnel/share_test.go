@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"yumen/esp"
 )
@@ -62,5 +63,35 @@ func TestThePortFindsThePlaneBySPI(t *testing.T) {
 	}
 	if _, err := divide(owned{kernel: draw(5000), ours: draw(5000)}, 2); err == nil {
 		t.Error("more than a program holds")
+	}
+}
+
+// As many as are listed in any case, and more, are within what Linux takes of a socket
+// by default (net.core.optmem_max).
+func TestLinuxTakesTheProgramOfALargeHub(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := sharesPort(fd); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, mostListed, 900} {
+		o := owned{kernel: make([]esp.SPI, 5000), ours: make([]esp.SPI, n)}
+		for i := range o.kernel {
+			o.kernel[i] = esp.SPI(0xffff0000 - 3*i) // the top bit costs an instruction more
+		}
+		for i := range o.ours {
+			o.ours[i] = esp.SPI(0xfff00000 - 3*i)
+		}
+		program, err := portProgram(o, 8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+		if err != nil {
+			t.Errorf("%d children: %d steps: %v", n, len(program), err)
+		}
 	}
 }
