@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"yumen/test/site"
@@ -50,10 +52,13 @@ var fine = weather(forwarder.Weather{})
 // link takes the interface of path 1 at some ends down or up.
 func link(state string, ends ...int) func(*sites) error {
 	return func(s *sites) error {
-		for _, end := range ends {
-			if _, err := s.gate[end].Run("ip", "link", "set", "out1", state); err != nil {
-				return err
-			}
+		faults := make([]error, len(ends))
+		var both sync.WaitGroup
+		for i, end := range ends { // at the same time: a command takes longer than a flip
+			both.Go(func() { _, faults[i] = s.gate[end].Run("ip", "link", "set", "out1", state) })
+		}
+		if both.Wait(); errors.Join(faults...) != nil {
+			return errors.Join(faults...)
 		}
 		if state == "down" {
 			return nil
