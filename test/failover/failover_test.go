@@ -73,7 +73,7 @@ func playAll(t *testing.T, world string, names ...string) {
 		r, err := s.play(&c)
 		need(t, err)
 		t.Logf("%s: a > b %d lost, %d ms; b > a %d lost, %d ms; back %d and %d lost; flips %v; generator late %v", r.name, r.fault[0].lost, r.fault[0].gap.Milliseconds(),
-			r.fault[1].lost, r.fault[1].gap.Milliseconds(), r.back[0].lost, r.back[1].lost, r.flips, r.late.Round(time.Millisecond))
+			r.fault[1].lost, r.fault[1].gap.Milliseconds(), r.back[0].lost, r.back[1].lost, r.flips, r.late)
 		for _, f := range r.faults {
 			t.Errorf("%s: %s", r.name, f)
 		}

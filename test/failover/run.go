@@ -109,7 +109,7 @@ type result struct {
 	back   [2]outcome // while the path comes back
 	flips  [2]uint64  // at each end, of one group
 	clear  uint64
-	late   time.Duration // how far behind its schedule the generator was
+	late   [2]time.Duration // how far behind its schedule the generator was, in each phase
 	limits [2]time.Duration
 	faults []string // what is wrong with it
 }
@@ -162,10 +162,11 @@ func (s *sites) play(c *scene) (r result, err error) {
 	if r.fault, err = s.phase(func() error { return c.fail(s) }, c.hold); err != nil {
 		return r, fmt.Errorf("%s: %w", c.name, err)
 	}
-	r.late = time.Duration(s.load.Late.Load())
+	r.late[0] = time.Duration(s.load.Late.Swap(0))
 	if r.back, err = s.phase(func() error { return c.heal(s) }, c.rest); err != nil {
 		return r, fmt.Errorf("%s: %w", c.name, err)
 	}
+	r.late[1] = time.Duration(s.load.Late.Load())
 	if err := s.settled(30 * time.Second); err != nil {
 		return r, fmt.Errorf("%s: after: %w", c.name, err)
 	}
