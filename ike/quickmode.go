@@ -179,10 +179,6 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 			fmt.Errorf("no tunnel of peer %s has the selector %v", s.peer.entry.Name, offered))
 		return
 	}
-	if len(t.children) >= maxChildren { // no honest peer needs so many
-		s.drop(RateLimited, fmt.Sprintf("tunnel %s has %d children", t.entry.Name, len(t.children)))
-		return
-	}
 	pick, err := choosePhaseTwo(sa, t.entry, s.dialect, s.udp())
 	if err == nil && p.ke != nil {
 		err = errNoPFS
@@ -192,6 +188,10 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 		return
 	}
 	t, x.marked = t.answering(s, pick.spi)
+	if len(t.children) >= maxChildren { // no honest peer needs so many
+		s.drop(RateLimited, fmt.Sprintf("tunnel %s has %d children", t.entry.Name, len(t.children)))
+		return
+	}
 	if t.yields(p.nonce) {
 		delete(s.used, x.id) // a repetition is served once ours is over
 		s.drop(Crossed, "ours has the lower nonce")

@@ -12,7 +12,9 @@
 // has read to completion, as a batch: no lock, channel or allocation per packet. An
 // SA opens at one socket only, whose filter passes its SPI; sealing by one SA is
 // claimed for a batch where several queues bring its packets, so that numbers leave
-// in order. See Offload for what is done for many packets at once, and README.md for
+// in order. A tunnel may have children side by side, lanes: flows are spread over them,
+// and since their SPIs leave successive rests, they are opened by different sockets.
+// See Offload for what is done for many packets at once, and README.md for
 // where the time goes.
 //
 // What workers read is a frozen snapshot behind an atomic pointer; whoever changes
