@@ -71,7 +71,7 @@ func number(class uint16, v uint64) wire.Attribute {
 type phaseOne struct {
 	id                             uint8
 	cipher, hash, auth, asymmetric uint64
-	keyLength                      uint64
+	keyLength, group               uint64
 	life                           lifetimes
 	unknown                        []uint16
 }
@@ -118,6 +118,7 @@ func readPhaseOne(t wire.Transform) (phaseOne, error) {
 		case attrKeyLength:
 			x.keyLength = v
 		case attrGroup:
+			x.group = v
 		case attrLifeType, attrLifetime:
 			if err := x.life.take(a.Type == attrLifeType, v); err != nil {
 				return x, err

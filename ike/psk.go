@@ -83,44 +83,21 @@ func (preShared) offer(p policy.Peer, _ policy.Dialect) wire.SA {
 	}}}
 }
 
-// plainPhaseOne is what a transform says here.
-type plainPhaseOne struct {
-	cipher, keyLength, hash, auth, group uint64
-	life                                 lifetimes
-}
-
-func readPlain(t wire.Transform) (x plainPhaseOne, err error) {
-	for _, a := range t.Attributes {
-		v, ok := a.Uint()
-		if !ok {
-			return x, fmt.Errorf("attribute %d: not a number", a.Type)
-		}
-		switch a.Type {
-		case attrCipher:
-			x.cipher = v
-		case attrKeyLength:
-			x.keyLength = v
-		case attrHash:
-			x.hash = v
-		case attrAuth:
-			x.auth = v
-		case attrGroup:
-			x.group = v
-		case attrLifeType, attrLifetime:
-			if err := x.life.take(a.Type == attrLifeType, v); err != nil {
-				return x, err
-			}
-		default:
-			return x, fmt.Errorf("attribute %d: not known", a.Type)
-		}
+// readPlain is readPhaseOne where nothing unknown is skipped.
+func readPlain(t wire.Transform) (phaseOne, error) {
+	x, err := readPhaseOne(t)
+	if err == nil && len(x.unknown) > 0 {
+		err = fmt.Errorf("attribute %d: not known", x.unknown[0])
 	}
-	return x, nil
+	return x, err
 }
 
 // suits says what keeps us from taking x; nil when nothing does.
-func (x plainPhaseOne) suits(s policy.IKESuite) error {
+func (x phaseOne) suits(s policy.IKESuite) error {
 	cipher, hash := plainSuite(s)
 	switch {
+	case x.asymmetric != 0:
+		return fmt.Errorf("attribute %d: not known", attrAsymmetric)
 	case x.auth != authKey:
 		return fmt.Errorf("authentication method %d: the peer entry takes 1 (pre-shared key)", x.auth)
 	case x.cipher != uint64(cipher) || x.keyLength != keyBits && (x.keyLength != 0 || s != policy.SM4SM3):

@@ -17,10 +17,9 @@ import (
 )
 
 type conformFlags struct {
-	listen        bool
-	peer, profile string
-	knobs, users  []string
-	wait          time.Duration
+	deskFlags
+	profile string
+	knobs   []string
 }
 
 // newConformCommand is `yumen conform`.
@@ -44,14 +43,10 @@ Exit status 0: the other speaks this dialect; 1: it deviates or does not connect
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, at, args) },
 	}
+	f.add(c, "wait to be called", "entry of the policy for the gateway that is tried")
 	fl := c.Flags()
-	fl.BoolVar(&f.listen, "listen", false, "wait to be called")
-	fl.StringVar(&f.peer, "peer", "", "entry of the policy for the gateway that is tried")
 	fl.StringVar(&f.profile, "profile", policy.GBT36968.String(), "dialect to play")
 	fl.StringSliceVar(&f.knobs, "knob", nil, "name=value, in the words of dialect: in a policy; may be repeated")
-	fl.StringSliceVar(&f.users, "user-id", nil, "user ID of SM2 signatures to recognise besides the default one")
-	fl.DurationVar(&f.wait, "wait", 0, "how long to go on once a session stands (default 35s)")
-	addSettings(c)
 	return c
 }
 
@@ -77,7 +72,7 @@ func (f *conformFlags) run(c *cobra.Command, at *place, args []string) error {
 	if err := alone(c.Context(), at); err != nil {
 		return err
 	}
-	d := desk{cfg: probe.Config{Remote: remote, UserIDs: f.users, Wait: f.wait}}
+	d := f.desk(remote)
 	if err := d.credentials(c, at, f.peer); err != nil {
 		return err
 	}
@@ -129,6 +124,9 @@ func (f *conformFlags) dialect() (policy.Dialect, error) {
 	}
 	if d.FieldPad == policy.PadZeros {
 		d.ZeroPad = true
+		if d.Nonce != 0 {
+			return d, fmt.Errorf("--knob nonce_length=%d cannot be told from zeros that pad it (field_pad=zeros)", d.Nonce)
+		}
 	}
 	if d.IDType >= policy.IDFQDN && d.ID == "" {
 		return d, fmt.Errorf("--knob id_type=%v needs --knob id=VALUE", d.IDType)

@@ -22,11 +22,27 @@ import (
 	"yumen/policy"
 )
 
+// deskFlags are those of probe and conform alike.
+type deskFlags struct {
+	listen bool
+	peer   string
+	users  []string
+	wait   time.Duration
+}
+
+// add gives a command these flags; words say what listen and peer mean there.
+func (f *deskFlags) add(c *cobra.Command, listen, peer string) {
+	fl := c.Flags()
+	fl.BoolVar(&f.listen, "listen", false, listen)
+	fl.StringVar(&f.peer, "peer", "", peer)
+	fl.StringSliceVar(&f.users, "user-id", nil, "user ID of SM2 signatures to try besides the default one")
+	fl.DurationVar(&f.wait, "wait", 0, "how long to go on once a session stands (default 35s)")
+	addSettings(c)
+}
+
 type probeFlags struct {
-	listen, exhaustive bool
-	peer               string
-	users              []string
-	wait               time.Duration
+	deskFlags
+	exhaustive bool
 }
 
 // newProbeCommand is `yumen probe`.
@@ -56,13 +72,8 @@ the probe's tunnel for that one's next, and send into it until it is deleted.`,
 		Args:    cobra.MaximumNArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return f.run(c, at, args) },
 	}
-	fl := c.Flags()
-	fl.BoolVar(&f.listen, "listen", false, "wait for the far end to dial")
-	fl.BoolVar(&f.exhaustive, "exhaustive", false, "try every form, not only the likeliest 12")
-	fl.StringVar(&f.peer, "peer", "", "entry of the policy for the far end")
-	fl.StringSliceVar(&f.users, "user-id", nil, "user ID of SM2 signatures to try besides the default one")
-	fl.DurationVar(&f.wait, "wait", 0, "how long to listen once a session stands (default 35s)")
-	addSettings(c)
+	f.add(c, "wait for the far end to dial", "entry of the policy for the far end")
+	c.Flags().BoolVar(&f.exhaustive, "exhaustive", false, "try every form, not only the likeliest 12")
 	return c
 }
 
@@ -77,7 +88,8 @@ func (f *probeFlags) run(c *cobra.Command, at *place, args []string) error {
 	if err := alone(c.Context(), at); err != nil {
 		return err
 	}
-	d := desk{cfg: probe.Config{Remote: remote, UserIDs: f.users, Exhaustive: f.exhaustive, Wait: f.wait}}
+	d := f.desk(remote)
+	d.cfg.Exhaustive = f.exhaustive
 	if f.peer != "" {
 		err = d.credentials(c, at, f.peer)
 	} else {
@@ -133,6 +145,10 @@ type desk struct {
 	cfg    probe.Config
 	keys   server.PrivateKeys
 	bypass server.Bypass
+}
+
+func (f *deskFlags) desk(remote netip.Addr) desk {
+	return desk{cfg: probe.Config{Remote: remote, UserIDs: f.users, Wait: f.wait}}
 }
 
 // credentials takes certificates, keys and the entry of the peer from the
