@@ -16,6 +16,10 @@ const MaxFile = 1 << 20
 // returned Errors, each with its line and key; a file that cannot be read gives
 // the error of the file system.
 func Load(path string) (*Policy, error) {
+	// Opening a pipe that nobody writes to would wait for ever.
+	if i, err := os.Lstat(path); err == nil && (i.IsDir() || i.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0) {
+		return nil, fmt.Errorf("policy: %s is no file: name that of the policy", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)

@@ -33,9 +33,13 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	root, understood := newRootCommand()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	out := &heedful{Writer: stdout}
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(context.Background())
+	if err == nil {
+		err = out.err // a full disk: what was to be told is not
+	}
 	if err == nil {
 		return 0
 	}
@@ -48,6 +52,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitNotRunning
 	}
 	return exitFailed
+}
+
+// heedful remembers the first write that failed, for those who do not look.
+type heedful struct {
+	io.Writer
+	err error
+}
+
+func (h *heedful) Write(b []byte) (int, error) {
+	n, err := h.Writer.Write(b)
+	if err != nil && h.err == nil {
+		h.err = fmt.Errorf("write the answer: %w", err)
+	}
+	return n, err
 }
 
 // place is what every command that belongs to a gateway needs to find it.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,21 @@ func TestTheExitStatusTellsWhatWentWrong(t *testing.T) {
 		status, _, stderr := yumen(c.args...)
 		if status != c.status || !strings.Contains(stderr, c.says) {
 			t.Errorf("%s: exit status %d, %q; want %d and %q", name, status, stderr, c.status, c.says)
+		}
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+func TestAnAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
+	dir := newSite(t)
+	for _, args := range [][]string{{"version"}, {"help"}, {"check", "--config", dir + "/gateway.yaml"}, {"pki", "show", dir + "/sign.crt"}} {
+		var errs bytes.Buffer
+		if status := run(args, full{}, &errs); status != exitFailed || !strings.Contains(errs.String(), "no space left on device") {
+			t.Errorf("%v: exit status %d, %q", args, status, errs.String())
 		}
 	}
 }

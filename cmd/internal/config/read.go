@@ -99,7 +99,7 @@ func readFile(file string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w (name another with --config)", err)
 	}
-	if info.IsDir() || info.Size() > maxFile {
+	if info.IsDir() || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0 || info.Size() > maxFile {
 		return nil, fmt.Errorf("%s: not a configuration: it must be a file of at most %d bytes", file, maxFile)
 	}
 	raw, err := os.ReadFile(file)

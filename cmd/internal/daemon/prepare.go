@@ -214,6 +214,10 @@ func peerFiles(pol *policy.Policy, peer policy.Peer, v *trust.Verifier, now time
 const maxTrustFile = 16 << 20
 
 func readFile(path string) ([]byte, error) {
+	// Opening a pipe that nobody writes to would wait for ever.
+	if i, err := os.Stat(path); err == nil && !i.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: is not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

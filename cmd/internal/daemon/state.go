@@ -33,7 +33,7 @@ func openState(dir string) error {
 		return fmt.Errorf("state_dir: %w", err)
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
-		return fmt.Errorf("state_dir: %s belongs to user %d: it must belong to the user of the gateway", dir, owner.Uid)
+		return foreignState(dir, owner.Uid)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(dir, 0o700); err != nil {
@@ -88,11 +88,45 @@ func checkState(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil
+		above := filepath.Dir(filepath.Clean(dir))
+		if above == dir {
+			return fmt.Errorf("state_dir: %w", err)
+		}
+		return checkParent(dir, above)
 	case err != nil:
 		return fmt.Errorf("state_dir: %w", err)
 	case !info.IsDir():
 		return fmt.Errorf("state_dir: %s is not a folder", dir)
 	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return foreignState(dir, owner.Uid)
+	}
+	return writable(dir)
+}
+
+// checkParent looks for the folder that exists, below which dir will be made.
+func checkParent(dir, above string) error {
+	info, err := os.Stat(above)
+	switch next := filepath.Dir(above); {
+	case errors.Is(err, fs.ErrNotExist) && next != above:
+		return checkParent(dir, next)
+	case err != nil:
+		return fmt.Errorf("state_dir: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("state_dir: %s cannot be made: %s is not a folder", dir, above)
+	}
+	return writable(above)
+}
+
+// writable asks the kernel, which also knows of file systems that are read only.
+func writable(dir string) error {
+	const enter, write = 1, 2
+	if err := syscall.Access(dir, enter|write); err != nil {
+		return fmt.Errorf("state_dir: %s cannot be written to: %w", dir, err)
+	}
 	return nil
+}
+
+func foreignState(dir string, owner uint32) error {
+	return fmt.Errorf("state_dir: %s belongs to user %d: it must belong to the user of the gateway", dir, owner)
 }

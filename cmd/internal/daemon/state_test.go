@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -73,6 +74,23 @@ func TestTheStateFolderIsForItsOwnerAlone(t *testing.T) {
 	}
 	if openState(file) == nil || checkState(file) == nil {
 		t.Error("a file was taken for a folder")
+	}
+	for _, unfit := range []string{filepath.Join(file, "below"), filepath.Join(file, "far", "below")} {
+		if checkState(unfit) == nil || openState(unfit) == nil {
+			t.Errorf("%s is said to be fit", unfit)
+		}
+	}
+	if err := checkState(filepath.Join(base, "much", "later")); err != nil {
+		t.Error(err)
+	}
+	if os.Geteuid() == 0 {
+		theirs := filepath.Join(base, "theirs")
+		if err := errors.Join(os.Mkdir(theirs, 0o700), os.Chown(theirs, 1234, 1234)); err != nil {
+			t.Fatal(err)
+		}
+		if checkState(theirs) == nil || openState(theirs) == nil {
+			t.Error("the folder of another user is said to be fit")
+		}
 	}
 	if err := checkState(filepath.Join(base, "later")); err != nil {
 		t.Errorf("a folder that run would make: %v", err)

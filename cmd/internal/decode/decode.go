@@ -9,6 +9,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 
@@ -58,10 +59,11 @@ type decoder struct {
 	seen     map[[32]byte]int // hash of a message: its frame
 	flows    map[flowKey]*Flow
 	sas      map[uint32][]*sa
-	count    int // of sas
-	phaseTwo int // exchanges
-	numbers  int // sequence numbers remembered
-	text     int // bytes of listed fields
+	count    int             // of sas
+	phaseTwo int             // exchanges
+	numbers  int             // sequence numbers remembered
+	text     int             // bytes of listed fields
+	fits     map[string]bool // keys that belong to a certificate here, by name
 	hidden   int
 	broken   int
 }
@@ -93,6 +95,7 @@ func Decode(r io.Reader, opts Options) (*Report, error) {
 		seen:     make(map[[32]byte]int),
 		flows:    make(map[flowKey]*Flow),
 		sas:      make(map[uint32][]*sa),
+		fits:     make(map[string]bool),
 	}
 	defer d.wipe()
 	for {
@@ -311,6 +314,7 @@ func (d *decoder) findKey(pub *ecdsa.PublicKey) (Key, bool) {
 	for _, k := range d.opts.Keys {
 		own, ok := publicKey(k.Decrypter)
 		if ok && pub != nil && own.Equal(pub) {
+			d.fits[k.Name] = true
 			return k, true
 		}
 	}
@@ -325,6 +329,11 @@ func publicKey(k crypto.Decrypter) (*ecdsa.PublicKey, bool) {
 
 // finish closes the books.
 func (d *decoder) finish() {
+	for _, k := range d.opts.Keys {
+		if !d.fits[k.Name] {
+			d.problem(fmt.Sprintf("key %s belongs to no encryption certificate in this capture, and opens nothing", k.Name))
+		}
+	}
 	for _, s := range d.order {
 		s.conclude()
 		d.report.Sessions = append(d.report.Sessions, &s.view)

@@ -225,6 +225,7 @@ func (s *session) unseal(m *Message, e sealed, recipient *trust.Certificate) (se
 	}
 	for _, k := range s.d.opts.Keys {
 		if sk, err := gm.OpenEnvelope(k.Decrypter, e.sk); err == nil {
+			s.d.fits[k.Name] = true
 			return sk, k, true
 		}
 	}

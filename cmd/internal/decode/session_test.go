@@ -228,7 +228,12 @@ func TestForeignKeyIsNotTried(t *testing.T) {
 	if r.Failed != 0 {
 		t.Errorf("%d failed", r.Failed)
 	}
-	wantText(t, r, "sealed for the responder's encryption certificate CN=beta enc: its private key was not given")
+	wantText(t, r, "sealed for the responder's encryption certificate CN=beta enc: its private key was not given",
+		"key stranger.key belongs to no encryption certificate in this capture, and opens nothing")
+	r = decodeBytes(t, record(t, newWorld(knobs{}).frames()...), Options{Keys: labKeys()})
+	if len(r.Problems) != 0 {
+		t.Errorf("of keys that fit it is said %q", r.Problems)
+	}
 }
 
 func TestIDThatIsNoNameOfTheCertificatesIsNamed(t *testing.T) {

@@ -15,7 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"yumen/policy/trust"
 )
@@ -173,6 +175,10 @@ func Passphrase(file, env string) ([]byte, error) {
 // read reads a regular file. The mode is taken from the open file, so that it
 // is the mode of what is read.
 func read(path string, private bool) ([]byte, error) {
+	// Opening a pipe that nobody writes to would wait for ever.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: is not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("file: %w", err)
@@ -187,6 +193,8 @@ func read(path string, private bool) ([]byte, error) {
 		return nil, fmt.Errorf("%s: is not a regular file", path)
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%s: is longer than %d bytes", path, maxFile)
+	case private && !ours(info):
+		return nil, fmt.Errorf("%s: belongs to another user, who can read it: chown it to the user that runs the gateway", path)
 	case private && info.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("%s: mode %04o lets others read it: chmod 600 %s", path, info.Mode().Perm(), path)
 	}
@@ -197,4 +205,10 @@ func read(path string, private bool) ([]byte, error) {
 		return nil, fmt.Errorf("%s: read %d of %d bytes: %w", path, n, len(b), err)
 	}
 	return b, nil
+}
+
+// ours reports whether a file belongs to this user or to root, who reads everything.
+func ours(info fs.FileInfo) bool {
+	x, ok := info.Sys().(*syscall.Stat_t)
+	return !ok || x.Uid == 0 || int(x.Uid) == os.Geteuid()
 }

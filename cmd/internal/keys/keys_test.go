@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,6 +116,25 @@ func TestKeyThatOthersMayReadIsRefused(t *testing.T) {
 	s.check(os.Chmod(s.enc.Key, 0o400))
 	_, _, err := LoadPair(s.sign, s.enc, nil)
 	s.check(err)
+}
+
+func TestKeyOfAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIP only root can give files away")
+	}
+	s := newSite(t, nil)
+	s.check(os.Chown(s.sign.Key, 1234, 1234))
+	_, _, err := LoadPair(s.sign, s.enc, nil)
+	want(t, err, s.sign.Key, "belongs to another user")
+}
+
+// Nothing waits for whoever may write to a pipe.
+func TestAPipeIsNoKey(t *testing.T) {
+	s := newSite(t, nil)
+	s.check(os.Remove(s.sign.Key))
+	s.check(syscall.Mkfifo(s.sign.Key, 0o600))
+	_, _, err := LoadPair(s.sign, s.enc, nil)
+	want(t, err, s.sign.Key, "not a regular file")
 }
 
 func TestEncryptedKeysNeedTheirPassphrase(t *testing.T) {
