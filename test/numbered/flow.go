@@ -76,8 +76,11 @@ func (f *Flow) leaves(now time.Time) {
 	if !f.watched {
 		return
 	}
-	// A number that the host refused is sent again.
-	f.sent = append(f.sent[:min(len(f.sent), int(f.Sent.Load()-f.base))], now)
+	at := int(f.Sent.Load() - f.base)
+	for len(f.sent) < at { // it was on its way out when the watch began
+		f.sent = append(f.sent, now)
+	}
+	f.sent = append(f.sent[:at], now) // a number that the host refused is sent again
 }
 
 // measure takes the arrival of a number in: nothing was delivered since the first one

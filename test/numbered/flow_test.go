@@ -46,3 +46,20 @@ func TestAGapIsWhatWasSentAndNotDelivered(t *testing.T) {
 		t.Errorf("%d lost: %s", lost, f.Missing())
 	}
 }
+
+// A packet that leaves while the watch begins has its number, and no place of its own.
+func TestAWatchMayBeginWhileAPacketLeaves(t *testing.T) {
+	now := time.Unix(1000, 0)
+	f := &Flow{}
+	f.leaves(now)
+	f.Watch()
+	f.Take(f.Sent.Add(1)-1, now)
+	for range 3 {
+		now = now.Add(time.Second)
+		f.leaves(now)
+		f.Take(f.Sent.Add(1)-1, now.Add(time.Millisecond))
+	}
+	if gap := f.Gap(now.Add(time.Millisecond)); gap != time.Millisecond {
+		t.Errorf("a gap of %v", gap)
+	}
+}
