@@ -21,6 +21,8 @@ type Resolver interface {
 	Source(ctx context.Context, remote netip.Addr) (netip.Addr, error)
 	// Interface returns the usable addresses of an interface.
 	Interface(name string) ([]netip.Addr, error)
+	// Own says whether an address is on some interface of the host.
+	Own(a netip.Addr) (bool, error)
 }
 
 // Bypass marks a socket so that our own rules and policies do not catch its
@@ -81,14 +83,17 @@ func (s *Server) HostChanged(ctx context.Context) error {
 }
 
 // home is an error that wraps ike.ErrAway when the peer entry names an address of
-// ours that this host does not have: towards an address of its own a host sends
-// from that address, towards no other.
+// ours that this host does not have. Towards an address of its own a host sends from
+// that address, towards no other; but towards a second one of a subnet from the first.
 func home(ctx context.Context, r Resolver, peer *policy.Peer) error {
 	if peer == nil || !peer.Local.Addr.IsValid() || peer.Local.Addr.IsLoopback() {
 		return nil
 	}
 	own := peer.Local.Addr.Unmap()
-	if from, err := r.Source(ctx, own); err != nil || from != own {
+	if from, err := r.Source(ctx, own); err == nil && from == own {
+		return nil
+	}
+	if here, err := r.Own(own); err != nil || !here {
 		return fmt.Errorf("%w: %v", ike.ErrAway, own)
 	}
 	return nil
@@ -186,4 +191,17 @@ func (h host) Interface(name string) ([]netip.Addr, error) {
 		}
 	}
 	return out, nil
+}
+
+func (h host) Own(own netip.Addr) (bool, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return false, fmt.Errorf("addresses of this host: %w", err)
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap() == own {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -29,7 +29,9 @@ func addrs(list ...string) (out []netip.Addr) {
 type atlas struct {
 	names map[string][]netip.Addr
 	local []netip.Addr
-	hang  bool
+	// second are addresses that the host has and does not send from, even to themselves.
+	second []netip.Addr
+	hang   bool
 }
 
 func (a atlas) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
@@ -54,6 +56,8 @@ func (a atlas) Source(_ context.Context, remote netip.Addr) (netip.Addr, error) 
 	}
 	return netip.Addr{}, fmt.Errorf("no route to %v", remote)
 }
+
+func (a atlas) Own(own netip.Addr) (bool, error) { return slices.Contains(a.second, own), nil }
 
 func (a atlas) Interface(name string) ([]netip.Addr, error) {
 	if name != "wan0" {
@@ -81,6 +85,7 @@ func TestAPeerIsLocatedByAddressNameAndOurOwnAddress(t *testing.T) {
 		"name, both":         {peer: policy.Peer{Remote: fqdn}, from: dual, want: "2001:db8::1 [2001:db8::7]"},
 		"name, no IPv6":      {peer: policy.Peer{Remote: fqdn}, from: v4, want: "192.0.2.1 [198.51.100.7 198.51.100.8]"},
 		"name, own address":  {peer: policy.Peer{Remote: fqdn, Local: shared}, from: master, want: "192.0.2.3 [198.51.100.7 198.51.100.8]"},
+		"second address":     {peer: policy.Peer{Remote: fqdn, Local: shared}, from: atlas{names: both, local: addrs("192.0.2.1"), second: addrs("192.0.2.3")}, want: "192.0.2.3 [198.51.100.7 198.51.100.8]"},
 		"standby":            {peer: policy.Peer{Remote: fqdn, Local: shared}, from: dual, fault: ike.ErrAway.Error()},
 		"standby, any":       {peer: policy.Peer{Remote: policy.Remote{Any: true}, Local: shared}, from: dual, fault: ike.ErrAway.Error()},
 		"interface":          {peer: policy.Peer{Remote: fqdn, Local: policy.Local{Interface: "wan0"}}, from: v4, want: "2001:db8::1 [2001:db8::7]"},
@@ -131,6 +136,11 @@ func TestTheHostKnowsItsOwnAddresses(t *testing.T) {
 		local, err := r.Source(t.Context(), loop)
 		if err != nil || !local.IsLoopback() {
 			t.Errorf("towards %v: %v, %v", loop, local, err)
+		}
+	}
+	for own, want := range map[string]bool{"127.0.0.1": true, "192.0.2.200": false} {
+		if here, err := r.Own(netip.MustParseAddr(own)); err != nil || here != want {
+			t.Errorf("%s is here: %v, %v", own, here, err)
 		}
 	}
 	have, err := r.Interface("lo")
