@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"net/netip"
 	"testing"
 )
 
@@ -176,11 +177,44 @@ func TestAPingAndItsAnswer(t *testing.T) {
 			if got := Pong(b, &p); !bytes.Equal(got, data) {
 				t.Errorf("came back %x", got)
 			}
+			if _, ok := PingOf(b, &p); ok {
+				t.Error("an answer is taken for a request")
+			}
 			for cut := range b {
 				if p, err := ParsePacket(b[:cut]); err == nil && Pong(b[:cut], &p) != nil {
 					t.Errorf("%d bytes of an answer are one", cut)
 				}
 			}
+		}
+	}
+}
+
+func TestAPingTurnedIsItsAnswer(t *testing.T) {
+	want := Echo{Seq: 7, Stamp: 9}
+	for _, ends := range [][2]netip.Addr{{here4, there4}, {here6, there6}} {
+		b := AppendPing(nil, ends[0], ends[1], 3, AppendPingData(nil, PingToken{5}, 6, want))
+		p, err := ParsePacket(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := PingOf(b, &p); !ok || e != want {
+			t.Errorf("%v: read as %+v", ends, e)
+		}
+		TurnPing(b, &p)
+		p, err = ParsePacket(b)
+		if err != nil || p.Src != ends[1] || p.Dst != ends[0] {
+			t.Fatalf("%v: the answer goes from %v to %v: %v", ends, p.Src, p.Dst, err)
+		}
+		if p.Src.Is4() && fold(words(0, b[:ipv4HeaderLen])) != 0xffff {
+			t.Error("the checksum of the header is wrong")
+		}
+		if tag, e, ok := ParsePingData(Pong(b, &p), PingToken{5}); !ok || tag != 6 || e.Seq != 7 || e.Stamp != 9 {
+			t.Errorf("%v: came back %d, %+v, %v", ends, tag, e, ok)
+		}
+		other := AppendPing(nil, ends[0], ends[1], 3, make([]byte, PingLen))
+		p, _ = ParsePacket(other)
+		if _, ok := PingOf(other, &p); ok {
+			t.Error("somebody else's ping is taken for ours")
 		}
 	}
 }
@@ -192,6 +226,9 @@ func FuzzPong(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if p, err := ParsePacket(b); err == nil {
 			_ = Pong(b, &p)
+			if _, ok := PingOf(b, &p); ok {
+				TurnPing(b, &p)
+			}
 		}
 	})
 }

@@ -38,14 +38,18 @@ func AppendPing(b []byte, from, to netip.Addr, number uint16, data []byte) []byt
 
 // Pong is what an ICMP or ICMPv6 echo reply brings back of the request; nil: the
 // packet is none that holds together. p is b parsed.
-func Pong(b []byte, p *Packet) (data []byte) {
+func Pong(b []byte, p *Packet) (data []byte) { return carried(b, p, 0, 129) }
+
+// carried is what an ICMP or ICMPv6 message of a kind carries; nil: it is another, or
+// does not hold together.
+func carried(b []byte, p *Packet, kind4, kind6 byte) (data []byte) {
 	if p.Fragment || p.upper == 0 || p.Length > len(b) || p.Length-p.upper < icmpHeaderLen {
 		return nil
 	}
 	message, sum := b[p.upper:p.Length], uint32(0)
 	switch {
-	case p.version == 4 && p.Protocol == protoICMP && message[0] == 0:
-	case p.version == 6 && p.Protocol == protoICMPv6 && message[0] == 129:
+	case p.version == 4 && p.Protocol == protoICMP && message[0] == kind4:
+	case p.version == 6 && p.Protocol == protoICMPv6 && message[0] == kind6:
 		sum = words(uint32(len(message))+protoICMPv6, b[8:ipv6HeaderLen])
 	default:
 		return nil
@@ -54,6 +58,33 @@ func Pong(b []byte, p *Packet) (data []byte) {
 		return nil
 	}
 	return message[icmpHeaderLen:]
+}
+
+// PingOf reads an echo request that another data plane of this product sent; p is b
+// parsed. False: it is somebody else's.
+func PingOf(b []byte, p *Packet) (Echo, bool) {
+	data := carried(b, p, 8, 128)
+	if len(data) != PingLen {
+		return Echo{}, false
+	}
+	e, err := ParseEcho(data[len(PingToken{})+4:])
+	return e, err == nil && !e.Answer
+}
+
+// TurnPing makes an echo request its own answer, in place.
+func TurnPing(b []byte, p *Packet) {
+	at, size, kind, sum := 12, 4, byte(0), uint32(0)
+	message := b[p.upper:p.Length]
+	if p.version == 6 {
+		at, size, kind = 8, 16, 129
+		sum = words(uint32(len(message))+protoICMPv6, b[8:ipv6HeaderLen])
+	}
+	var src [16]byte
+	copy(src[:], b[at:at+size])
+	copy(b[at:], b[at+size:at+2*size]) // the checksum of the header stays
+	copy(b[at+size:], src[:size])
+	message[0], message[2], message[3] = kind, 0, 0
+	binary.BigEndian.PutUint16(message[2:], ^fold(words(sum, message)))
 }
 
 // words adds the 16-bit words of b, the last perhaps half of one, to sum. What it

@@ -57,7 +57,7 @@ func (p *Plane) install(c esp.Child, from esp.State) error {
 	c.Path = path
 	x := &pair{child: c}
 	x.child.In.Keymat, x.child.Out.Keymat = secret.Secret{}, secret.Secret{}
-	x.in, x.out, err = planChild(c, from, p.context(r))
+	x.in, x.out, err = planChild(c, from, p.context(c.Tunnel, r))
 	if err != nil {
 		return err
 	}
@@ -81,8 +81,8 @@ func (p *Plane) install(c esp.Child, from esp.State) error {
 	return nil
 }
 
-func (p *Plane) context(reqid uint32) context {
-	return context{reqid: reqid, ifID: p.cfg.InterfaceID, outputMark: p.cfg.OutputMark}
+func (p *Plane) context(tunnel string, reqid uint32) context {
+	return context{reqid: reqid, ifID: p.cfg.InterfaceID, outputMark: p.cfg.OutputMark, inMark: p.marks[tunnel]}
 }
 
 // locate fills in our own address and port and refuses what no socket of ours could

@@ -32,8 +32,9 @@
 //
 // Tunnels of a group (policy.Group) have one selector, so one policy, and one reqid.
 // Steer writes another member's SA into the template. Probes are echo requests to a
-// target, each by a policy of its own that only our socket meets, by mark 0x59e00001
-// and those after it. Answers come by whichever path the far end sends.
+// target, each by a policy of its own that only our socket meets, by a mark that
+// begins with 0x5a; what comes in by a member bears the same, so that a host that
+// reflects marks answers by the path that it was asked by.
 //
 // # Beside a userspace plane
 //

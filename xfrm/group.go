@@ -166,26 +166,52 @@ func (p *Plane) turnGroup(g *group, from, to template) []step {
 	return p.turning(func(e entry) bool { return e.mark == 0 && e.tunnel == g.members[0] }, from, to)
 }
 
-// probeMark is the mark of our pings by the i-th tunnel of the policy. None is that
-// of other packets of ours: see Config.
-func probeMark(i int) uint32 { return 0x59e00000 | uint32(i+1) }
+// markBase is the first of the marks of probes; none is that of other packets of ours
+// (Config). They follow from the names of the tunnels, as reqids do, so that SAs that
+// stay have theirs.
+const markBase = uint32(0x5a) << 24
+
+// marksOf gives each member of a group with a target its mark. Pings leave with it, by
+// a policy of the member's own, and what comes in by the member bears it: where the
+// host reflects marks (net.ipv4.fwmark_reflect) its answers to the pings of the far end
+// go back by the path that they came by, and not by that of traffic, which may be dead.
+func marksOf(groups []*group) map[string]uint32 {
+	var names []string
+	for _, g := range groups {
+		if g.target.IsValid() {
+			names = append(names, g.members...)
+		}
+	}
+	marks := numberTunnels(names, nil)
+	for n, r := range marks {
+		marks[n] = markBase | r&ours.ReqidBits
+	}
+	return marks
+}
 
 // planProbes are the policies that send the pings of each member by that member,
 // above all others: only a socket with the mark meets them.
-func planProbes(pol *policy.Policy, groups []*group, ifID uint32) (list []entry) {
-	for i, t := range pol.Tunnels {
-		g := groupOf(groups, t.Name)
-		if g == nil || !g.target.IsValid() || !g.from.IsValid() {
+func planProbes(groups []*group, ifID uint32) (list []entry) {
+	marks := marksOf(groups)
+	for _, g := range groups {
+		if !g.target.IsValid() || !g.from.IsValid() {
 			continue
 		}
-		e := entry{dir: dirOut, kind: protect, src: netip.PrefixFrom(g.from, g.from.BitLen()), dst: netip.PrefixFrom(g.target, g.target.BitLen()),
-			protocol: protoICMP, priority: ours.KernelBand, tunnel: t.Name, ifID: ifID, mark: probeMark(i)}
-		if g.target.Is6() {
-			e.protocol = protoICMPv6
+		for _, name := range g.members {
+			list = append(list, g.probes(name, marks[name], ifID))
 		}
-		list = append(list, e)
 	}
 	return list
+}
+
+// probes is the policy for the pings of a member.
+func (g *group) probes(name string, mark, ifID uint32) entry {
+	e := entry{dir: dirOut, kind: protect, src: netip.PrefixFrom(g.from, g.from.BitLen()), dst: netip.PrefixFrom(g.target, g.target.BitLen()),
+		protocol: protoICMP, priority: ours.KernelBand, tunnel: name, ifID: ifID, mark: mark}
+	if g.target.Is6() {
+		e.protocol = protoICMPv6
+	}
+	return e
 }
 
 const (
@@ -211,16 +237,18 @@ func (p *Plane) locateProbes() error {
 	return nil
 }
 
-// renumber gives the SAs of a tunnel whose group came or went its new reqid, without
-// which the inward policies do not know them. What arrives between is lost.
+// renumber gives the SAs of a tunnel whose group came, went or changed its new reqid,
+// without which the inward policies do not know them, and mark. What arrives between is
+// lost.
 func (p *Plane) renumber() error {
 	for _, x := range p.pairs {
 		r, known := p.reqids[x.child.Tunnel]
-		if !known || x.ended || x.in.reqid == r {
+		mark := p.marks[x.child.Tunnel]
+		if !known || x.ended || x.in.reqid == r && x.in.outputMark == mark {
 			continue
 		}
 		in, out := x.in, x.out
-		in.reqid, out.reqid = r, r
+		in.reqid, out.reqid, in.outputMark = r, r, mark
 		if x.parked {
 			x.in, x.out = in, out
 			continue

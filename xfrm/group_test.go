@@ -61,7 +61,7 @@ func pairOn(p *Plane, n int, tunnel string) *pair {
 	c := child()
 	c.ID, c.Tunnel, c.Out.SPI = esp.ChildID(n), tunnel, esp.SPI(0x2000+n)
 	out := state{src: netip.MustParseAddr("192.0.2.1"), dst: netip.AddrFrom4([4]byte{198, 51, 100, tunnel[0] - 'a' + 1}), spi: c.Out.SPI, reqid: p.reqids[tunnel]}
-	in := state{src: out.dst, dst: out.src, spi: c.In.SPI, reqid: out.reqid}
+	in := state{src: out.dst, dst: out.src, spi: c.In.SPI, reqid: out.reqid, outputMark: p.marks[tunnel]}
 	return &pair{child: c, in: in, out: out, turn: uint64(n)}
 }
 
@@ -106,7 +106,7 @@ func TestAChildThatComesOrGoesTurnsTheGroupOnlyIfItCarries(t *testing.T) {
 	pol := groupPolicy("10.2.0.1")
 	p := onPaper(pol, "a", "b")
 	p.groups[0].from = netip.MustParseAddr("10.1.0.1")
-	p.entries = append(planProbes(pol, p.groups, 0), planGuard(mustPolicy(t, []policy.Selector{sel("10.1.0.0/16", "10.2.0.0/16")}), surroundings{})...)
+	p.entries = append(planProbes(p.groups, 0), planGuard(mustPolicy(t, []policy.Selector{sel("10.1.0.0/16", "10.2.0.0/16")}), surroundings{})...)
 	for i := range p.entries {
 		if p.entries[i].kind == protect && p.entries[i].mark == 0 {
 			p.entries[i].tunnel = "a" // its head, as the SPD has it
@@ -136,11 +136,11 @@ func TestProbesOfAMemberHaveAPolicyOfTheirOwn(t *testing.T) {
 	for target, from := range map[string]string{"10.2.0.1": "10.1.0.7", "fd02::1": "fd01::7"} {
 		pol := groupPolicy(target)
 		groups := groupsOf(pol, nil)
-		if len(planProbes(pol, groups, 0)) != 0 {
+		if len(planProbes(groups, 0)) != 0 {
 			t.Error("probes without an address of ours")
 		}
 		groups[0].from = netip.MustParseAddr(from)
-		list := planProbes(pol, groups, 5)
+		list := planProbes(groups, 5)
 		seen := map[uint32]bool{}
 		for i, e := range list {
 			bits := e.src.Addr().BitLen()
@@ -150,6 +150,9 @@ func TestProbesOfAMemberHaveAPolicyOfTheirOwn(t *testing.T) {
 				t.Errorf("%+v", e)
 			}
 			seen[e.mark] = true
+			if e.mark>>24 != markBase>>24 {
+				t.Errorf("mark %x", e.mark)
+			}
 			// What the message says is read again.
 			m := policyMessage(e, nil)
 			p, ok := parsePolicy(m.body())
@@ -219,7 +222,7 @@ func TestSteeringIsOneMessageAndProbesKeepTheirMember(t *testing.T) {
 				t.Errorf("%s: %d policies", what, len(got))
 			}
 		}
-		a, b, none := probeMark(1), probeMark(2), probeMark(3)
+		a, b, none := p.marks["a"], p.marks["b"], p.marks["c"]
 		check("before the first word", map[uint32]esp.SPI{0: 0x2001, a: 0x2001, b: 0x2002, none: 0})
 		for _, c := range []struct {
 			to   string

@@ -16,14 +16,56 @@ import (
 )
 
 // host reads addresses and routes of the namespace that it was opened in.
-type host struct{ route *netlink.Handle }
+type host struct {
+	route   *netlink.Handle
+	reflect []*os.File // whether the host's answers bear the mark of what they answer
+}
+
+func (h *host) close() {
+	h.route.Close()
+	for _, f := range h.reflect {
+		f.Close()
+	}
+}
+
+// reflect has the host answer pings by the path that they came by.
+func (p *Plane) reflect() {
+	const warning = "sysctl net.ipv4.fwmark_reflect or net.ipv6.fwmark_reflect is 0: pings of a far gateway are answered by " +
+		"the path of the group's traffic and not by that which they try; set both to 1"
+	for _, f := range p.host.reflect {
+		b := make([]byte, 8)
+		if n, _ := f.ReadAt(b, 0); n == 0 || b[0] == '1' {
+			continue
+		}
+		if p.cfg.ManageSysctl {
+			if _, err := f.WriteAt([]byte("1"), 0); err == nil {
+				continue
+			}
+		}
+		if !slices.Contains(p.warnings, warning) {
+			p.warnings = append(p.warnings, warning)
+		}
+	}
+}
 
 func openHost() (*host, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	route, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	return &host{h}, nil
+	h := &host{route: route}
+	// Opened now: they are those of the calling thread's namespace.
+	for _, name := range []string{"ipv4", "ipv6"} {
+		file := "/proc/sys/net/" + name + "/fwmark_reflect"
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if err != nil {
+			f, err = os.Open(file) // may be read at least
+		}
+		if err == nil {
+			h.reflect = append(h.reflect, f)
+		}
+	}
+	return h, nil
 }
 
 // connected are the subnets of our links.

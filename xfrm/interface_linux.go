@@ -46,7 +46,7 @@ func removeInterfaces() error {
 	if err != nil {
 		return err
 	}
-	defer h.route.Close()
+	defer h.close()
 	links, err := h.route.LinkList()
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)

@@ -213,12 +213,12 @@ func (p *Plane) tellPinger() {
 		return
 	}
 	a := &asking{members: map[string]question{}, groups: map[string]question{}}
-	for i, t := range p.policy.Tunnels {
+	for _, t := range p.policy.Tunnels {
 		g := groupOf(p.groups, t.Name)
 		if g == nil {
 			continue // all, as a rule
 		}
-		a.members[t.Name] = question{target: g.target, from: g.from, mark: probeMark(i), tag: tagOf(t.Name),
+		a.members[t.Name] = question{target: g.target, from: g.from, mark: p.marks[t.Name], tag: tagOf(t.Name),
 			child: p.latest(t.Name, 0) != nil, muted: p.muted[t.Name]}
 	}
 	for _, g := range p.groups {

@@ -17,7 +17,7 @@ type state struct {
 	spi          esp.SPI
 	reqid        uint32
 	ifID         uint32
-	outputMark   uint32 // of the packets it makes; 0: none
+	outputMark   uint32 // of the packets it makes, inbound too; 0: none
 	sport, dport uint16 // ESP in UDP (RFC 3948); 0: protocol 50
 	icvBits      int
 	esn          bool
@@ -42,6 +42,7 @@ type lifetime struct {
 // context is what a plan takes from the plane.
 type context struct {
 	reqid, ifID, outputMark uint32
+	inMark                  uint32 // of what comes out of the tunnel
 }
 
 // planChild cuts a child into its two SAs. The path must have both addresses.
@@ -58,7 +59,7 @@ func planChild(c esp.Child, from esp.State, x context) (in, out state, err error
 	in, out = both, both
 	in.src, in.dst, in.spi, in.keymat = remote, local, c.In.SPI, c.In.Keymat
 	in.seq, in.replay, in.count = from.InSeq, from.Replay, from.In
-	in.watched = from.InSeq == 0
+	in.watched, in.outputMark = from.InSeq == 0, x.inMark
 	out.src, out.dst, out.spi, out.keymat = local, remote, c.Out.SPI, c.Out.Keymat
 	out.seq, out.count, out.outputMark, out.outbound = from.OutSeq, from.Out, x.outputMark, true
 	if c.Path.Encap {

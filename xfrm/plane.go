@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,7 @@ type Plane struct {
 	groups   []*group
 	reqids   map[string]uint32 // by tunnel; those of a group have one
 	numbers  map[string]uint32 // by tunnel or group
+	marks    map[string]uint32 // of probes, by tunnel of a group with a target
 	muted    map[string]bool
 	pairs    map[esp.ChildID]*pair
 	turn     uint64
@@ -169,8 +171,12 @@ func (p *Plane) Events() <-chan esp.Event { return p.events }
 // LostEvents counts events that nobody took in time.
 func (p *Plane) LostEvents() uint64 { return p.lost.Load() }
 
-// Warnings are what New found about the host that an administrator should know.
-func (p *Plane) Warnings() []string { return p.warnings }
+// Warnings are what New and SetPolicy found about the host that an administrator should know.
+func (p *Plane) Warnings() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.warnings)
+}
 
 // Trouble is why the last change of the host's routes could not be followed; nil: it
 // could. The guard stands in any case.
@@ -232,7 +238,7 @@ func (p *Plane) release() {
 		p.conn.close()
 	}
 	if p.host != nil {
-		p.host.route.Close()
+		p.host.close()
 	}
 	p.icmp.close()
 	if p.stat != nil {

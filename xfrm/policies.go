@@ -29,9 +29,10 @@ func (p *Plane) SetPolicy(pol *policy.Policy) error {
 }
 
 func (p *Plane) adoptPolicy(pol *policy.Policy, zones []zone) (err error) {
-	policy, groups, reqids, numbers := p.policy, p.groups, p.reqids, p.numbers
+	policy, groups, reqids, numbers, marks := p.policy, p.groups, p.reqids, p.numbers, p.marks
 	p.policy, p.groups = pol, groupsOf(pol, groups)
 	p.reqids, p.numbers = numbersOf(pol, p.groups, numbers)
+	p.marks = marksOf(p.groups)
 	if !p.read {
 		err = p.readLeftovers()
 	}
@@ -39,10 +40,13 @@ func (p *Plane) adoptPolicy(pol *policy.Policy, zones []zone) (err error) {
 		err = p.apply(zones)
 	}
 	if err != nil {
-		p.policy, p.groups, p.reqids, p.numbers = policy, groups, reqids, numbers
+		p.policy, p.groups, p.reqids, p.numbers, p.marks = policy, groups, reqids, numbers, marks
 		return err
 	}
 	p.read = true
+	if len(p.marks) > 0 {
+		p.reflect()
+	}
 	for name := range p.muted {
 		if _, known := p.reqids[name]; !known {
 			delete(p.muted, name)
@@ -67,7 +71,7 @@ func (p *Plane) apply(zones []zone) error {
 	if err := p.locateProbes(); err != nil {
 		return err
 	}
-	plan := append(planProbes(p.policy, p.groups, p.cfg.InterfaceID), planGuard(zones, around)...)
+	plan := append(planProbes(p.groups, p.cfg.InterfaceID), planGuard(zones, around)...)
 	have, err := p.conn.policies()
 	if err != nil {
 		return fmt.Errorf("list policies: %w", err)

@@ -40,7 +40,7 @@ func SetGuard(rules []policy.Rule) (carrying bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer h.route.Close()
+	defer h.close()
 	connected, err := h.connected()
 	if err != nil {
 		return false, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -238,6 +239,31 @@ func (r *readings) mayAnswer(now int64) bool {
 		return false
 	}
 	r.answers += int64(answerGap)
+	return true
+}
+
+// ping answers the ping of another data plane to an address of this host, by the tunnel
+// that it came by: the host's own answer would go by the group's choice, and a path be
+// taken for dead because the other one is. False: it is for somebody else, or about the
+// group as a whole.
+func (w *inWorker) ping(s *snapshot, x *pair, inner []byte, p *esp.Packet) bool {
+	e, ours := esp.PingOf(inner, p)
+	if !ours || e.Group || !slices.Contains(s.own, p.Dst) {
+		return false
+	}
+	by := s.sending(x.child.Tunnel)
+	switch {
+	case by == nil:
+		return false
+	case !x.last.mayAnswer(w.plane.cfg.Now().UnixNano()):
+		w.plane.counts.add(dropEcho)
+		return true
+	}
+	esp.TurnPing(inner, p)
+	w.courier.note = append(w.courier.note[:0], inner...)
+	if w.courier.send(by, false) == nil {
+		w.plane.counts.add(echoAnswered)
+	}
 	return true
 }
 

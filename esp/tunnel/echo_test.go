@@ -286,6 +286,40 @@ func TestATargetIsAskedByTheMemberAndItsAnswerKnownOnAnyPath(t *testing.T) {
 	}
 }
 
+// A far gateway that cannot send dummy packets pings an address of ours.
+func TestAPingOfAnotherPlaneIsAnsweredByThePathItCameBy(t *testing.T) {
+	a, b := twoEnds(t, nil)
+	far, us := netip.MustParseAddr("10.2.0.9"), netip.MustParseAddr("10.1.0.1")
+	a.around.own = []netip.Addr{us}
+	a.steer(t, esp.Weight{Tunnel: "c", Weight: 1})
+	token := esp.PingToken{1}
+	ping := func(to netip.Addr, e esp.Echo) []byte {
+		return esp.AppendPing(nil, far, to, 1, esp.AppendPingData(nil, token, 77, e))
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		a.arrivesAs(t, b, ping(us, esp.Echo{Seq: 5, Stamp: 6}), name)
+		if len(a.sent) != 1 || warmNames[a.sent[0][19]-1] != name {
+			t.Fatalf("asked by %s it sent %d packets by another path", name, len(a.sent))
+		}
+		answer := a.opensAt(t, b)
+		p, err := esp.ParsePacket(answer)
+		if tag, e, ok := esp.ParsePingData(esp.Pong(answer, &p), token); err != nil || p.Dst != far || !ok || tag != 77 || e.Seq != 5 {
+			t.Errorf("%s: answered %+v, %v", name, e, err)
+		}
+	}
+	if a.count(opened) != 0 || a.count(echoAnswered) != 3 {
+		t.Errorf("the host got some of it: %v", a.Counters())
+	}
+	// What is about the group, about another host, or another's, the host answers.
+	strange := esp.AppendPing(nil, far, us, 1, make([]byte, esp.PingLen))
+	for n, packet := range [][]byte{ping(us, esp.Echo{Group: true}), ping(netip.MustParseAddr("10.1.0.2"), esp.Echo{}), strange} {
+		a.arrivesAs(t, b, packet, "a")
+		if a.count(opened) != uint64(n+1) || len(a.sent) != 0 {
+			t.Errorf("packet %d did not reach the host: %v", n, a.Counters())
+		}
+	}
+}
+
 // opensAt is the inner packet of what a sent last.
 func (f far) opensAt(t *testing.T, b far) []byte {
 	t.Helper()

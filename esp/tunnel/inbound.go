@@ -255,7 +255,7 @@ func (w *inWorker) deliver(s *snapshot, x *pair, o *esp.Opening) {
 		w.plane.counts.add(dropPolicyIn)
 		return
 	}
-	if s.pings && w.pong(s, x, inner, &p) {
+	if s.pings && w.pong(s, x, inner, &p) || w.ping(s, x, inner, &p) {
 		return
 	}
 	size := len(inner)

@@ -50,7 +50,8 @@ type snapshot struct {
 	out      map[*esp.Outbound]*pair
 	sent     map[sentKey]*pair
 	foreign  foreign
-	own4     netip.Addr // whom our ICMP errors come from
+	own      []netip.Addr // addresses of this host
+	own4     netip.Addr   // whom our ICMP errors come from
 	own6     netip.Addr
 	tunMTU   int
 	maxOuter int
@@ -126,6 +127,7 @@ func (p *Plane) publish() {
 		s.in[x.in], s.out[x.out] = x, x
 		s.sent[sentKey{remote: x.child.Path.Remote.Addr().Unmap(), spi: x.child.Out.SPI}] = x
 	}
+	s.own = p.around.own
 	p.direct(s)
 	p.snap.Store(s)
 }

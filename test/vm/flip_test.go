@@ -193,6 +193,23 @@ func TestMembersOfAGroupAreProbedMutedAndReplaced(t *testing.T) {
 				t.Error("an echo of the group took another path than its traffic")
 			}
 
+			// The far end answers by the path that it was asked by, though its traffic goes
+			// by one that is dead.
+			steer(t, fb, "p")
+			for _, name := range []string{"pt4", "pt6"} {
+				check(t, fa.Mute(name, true))
+			}
+			for _, name := range []string{"qt4", "qt6"} {
+				if !asked(t, fa, name, 3, time.Second) {
+					t.Errorf("%s is not answered while the far end sends by the other path", name)
+				}
+			}
+			for _, name := range []string{"pt4", "pt6"} {
+				check(t, fa.Mute(name, false))
+			}
+			steer(t, fb, "q")
+			w.everyWay(t, 1)
+
 			check(t, fa.Mute("qt4", true))
 			check(t, fa.Mute("qt6", true))
 			w.noWay(t)

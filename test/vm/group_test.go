@@ -1,0 +1,101 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"yumen/test/site"
+)
+
+// groupText is the policy of a gateway of two paths, to or from the two addresses of B.
+func groupText(b bool) string {
+	us, them, local, remote, target := "a", "b", "10.1.0.0/24", "10.2.0.0/24", "10.2.0.1"
+	if b {
+		us, them, local, remote, target = them, us, remote, local, "10.1.0.1"
+	}
+	text := fmt.Sprintf("site: %s\npeers:\n", us)
+	for i, far := range []string{gateB4, gateC4} {
+		ends := "remote: " + far
+		if b { // one far gateway at one address: only our own tells the paths apart
+			ends = fmt.Sprintf("remote: %s, local: %s", gateA4, far)
+		}
+		text += fmt.Sprintf("  - {name: %s%d, %s, ca: ca.crt, subject: %q}\n", them, i, ends, site.Subject(them))
+	}
+	text += "tunnels:\n"
+	for i := range 2 {
+		text += fmt.Sprintf("  - {name: path%d, peer: %s%d, local: %s, remote: %s}\n", i, them, i, local, remote)
+	}
+	return text + fmt.Sprintf("groups:\n  - {name: dr, members: [{tunnel: path0}, {tunnel: path1}], preempt_delay: 2s, "+
+		"probe: {interval: 200ms, lost: 6, recover: 3, target: %s}}\n", target)
+}
+
+// goesBy waits until the group of each gateway is carried by that path.
+func (d *daemons) goesBy(tunnel string, list ...*site.Gateway) {
+	d.Helper()
+	for _, g := range list {
+		said := ""
+		for end := time.Now().Add(patience); said != tunnel; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				d.Fatalf("%s sends by %q, want %s", g.Dir, said, tunnel)
+			}
+			var st struct{ Groups []struct{ Carries []string } }
+			if out, err := g.Command("status", "--json"); err == nil && json.Unmarshal([]byte(out), &st) == nil && len(st.Groups) == 1 {
+				said = strings.Join(st.Groups[0].Carries, ",")
+			}
+		}
+	}
+}
+
+func (d *daemons) order(g *site.Gateway, path, body string) {
+	d.Helper()
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var to net.Dialer
+		return to.DialContext(ctx, "unix", filepath.Join(g.Dir, "control.sock"))
+	}
+	c := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: 30 * time.Second}
+	r, err := c.Post("http://gateway/v1/groups/"+path, "application/json", strings.NewReader(body))
+	check(d, err)
+	defer r.Body.Close()
+	if text, _ := io.ReadAll(r.Body); r.StatusCode != http.StatusOK {
+		d.Fatalf("%s: %s", path, text)
+	}
+}
+
+// A group whose members are all in the kernel: an operator fails a path at one end, the
+// other end finds out by its own pings, and traffic goes on by the other path until it
+// returns.
+func TestAGroupInTheKernelFollowsItsProbes(t *testing.T) {
+	w := inside(t)
+	d := w.daemons(t)
+	check(t, d.a.Configure(groupText(false), "dataplane: auto", "manage_sysctl: true"))
+	check(t, d.b.Configure(groupText(true), "dataplane: auto", "manage_sysctl: true"))
+	d.start(d.b, d.a)
+	d.up(d.a, d.b)
+	where := map[string]string{"path0": "kernel", "path1": "kernel"}
+	d.in(d.a, where)
+	d.in(d.b, where)
+	d.goesBy("path0", d.a, d.b)
+	d.answers(2, hostB4)
+	toB, toA := w.stream(t, w.ha, hostB4, streamGap), w.stream(t, w.hb, hostA4, streamGap)
+	d.order(d.a, "dr/paths/path0/fail", `{"seconds": 60}`)
+	d.goesBy("path1", d.a, d.b)
+	d.answers(2, hostB4)
+	d.order(d.a, "dr/paths/path0/restore", "{}")
+	d.goesBy("path0", d.a, d.b)
+	d.answers(2, hostB4)
+	for _, s := range []*stream{toB, toA} {
+		sent, lost, repeated := w.end(s)
+		t.Logf("to %s: %d sent, %d lost", s.to, sent, lost)
+		if sent < 20 || lost > sent/2 || repeated != 0 {
+			t.Errorf("to %s: sent %d, lost %d, repeated %d", s.to, sent, lost, repeated)
+		}
+	}
+}
