@@ -139,7 +139,7 @@ func scenes() []scene {
 		{name: "slow path (+90 ms)", world: "two paths", fail: weather(forwarder.Weather{Delay: 1, Least: 90 * time.Millisecond, Longest: 92 * time.Millisecond}),
 			hold: 4 * time.Second, heal: fine, rest: rest, limits: probes, flips: 2},
 		{name: "lossy path (45 %)", world: "two paths", fail: weather(forwarder.Weather{Loss: 0.45}), hold: 5 * time.Second, heal: fine, rest: 12 * time.Second,
-			limits: probes, flips: 2, lossy: true},
+			limits: probes, flips: 4, lossy: true},
 		{name: "both down and back", world: "two paths", fail: both(drop(true, true)), hold: hold, heal: both(forwarder.Weather{}), rest: 8 * time.Second, limits: outage, flips: 8},
 		{name: "peer kill -9", world: "two peers", fail: killed, hold: hold, heal: born, rest: 6 * time.Second, limits: [2]time.Duration{byProbes, byProbes}, flips: 2},
 		{name: "load-share, silent drop", world: "load-share", fail: weather(drop(true, true)), hold: hold, heal: fine, rest: rest, limits: probes, flips: 4},
