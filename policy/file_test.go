@@ -163,6 +163,7 @@ var faults = []struct {
 	{0, base + "---\nsite: b\n", "50: holds a second document"},
 	{0, "site: a\npeers:\n  - name: b\n", "1: tunnels: is missing"},
 	{1, "sight: beijing", "1: sight: unknown key; known here: site, peers, tunnels, groups, rules, management"},
+	{13, "    dialects: {}", "13: peers[0].dialects: unknown key; known here: name, remote, local, allow_non_gm, profile, ca, crl, subject, sign_subject, enc_subject, sign_fingerprint, enc_fingerprint, encap, ike_lifetime, allow_long_lifetime, clock_skew, dpd, path_probe, children_on_ike_delete, ike_fragmentation, peer_certs, send_chain, dialect"},
 	{1, "site: beijing\nsite: again", "2: site: is given twice, first at line 1"},
 	{1, "site: 5", "1: site: must be a string, not a number; put it in quotes"},
 	{1, "site: Bei jing", `1: site: "Bei jing" is no name`},

@@ -38,11 +38,21 @@ func (r *reader) object(n *node, path string) *object {
 	return &object{r: r, node: n, path: path}
 }
 
+// known lists the keys that were asked for, once each, in order.
+func (o *object) known() (out []string) {
+	for _, key := range o.asked {
+		if !slices.Contains(out, key) {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
 // done reports unknown keys.
 func (o *object) done() {
 	for _, p := range o.node.pairs {
 		if !slices.Contains(o.asked, p.key) {
-			o.r.fault(p.line, join(o.path, p.key), "unknown key; known here: %s", strings.Join(o.asked, ", "))
+			o.r.fault(p.line, join(o.path, p.key), "unknown key; known here: %s", strings.Join(o.known(), ", "))
 		}
 	}
 }

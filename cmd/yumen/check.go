@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +58,9 @@ func printPlan(c *cobra.Command, p *daemon.Plan) {
 	}
 	if p.Dialects != nil {
 		out("  warning: %v", p.Dialects)
+	}
+	for _, line := range p.Outdated(time.Now()) {
+		out("  WARNING: %s", line)
 	}
 	for _, line := range p.NonGM() {
 		out("  WARNING: %s", line)

@@ -104,7 +104,10 @@ func (o *pkiFlags) period(now time.Time) (from, to time.Time, err error) {
 	if o.days < 1 {
 		return from, to, errors.New("--days: want at least 1")
 	}
-	return from, from.AddDate(0, 0, o.days), nil
+	if to = from.AddDate(0, 0, min(o.days, 4_000_000)); to.Year() > 9999 {
+		return from, to, errors.New("--days: a certificate ends before the year 10000 (RFC 5280 4.1.2.5)")
+	}
+	return from, to, nil
 }
 
 func (o *pkiFlags) authority() (*pki.Authority, error) {

@@ -197,6 +197,7 @@ func TestFaultsOfTheCommandLineAreTold(t *testing.T) {
 		"--out DIR":                       {"root", "--subject", "CN=x"},
 		"is not known":                    {"root", "--subject", "XX=x", "--out", d + "/x"},
 		"want at least 1":                 {"root", "--subject", "CN=x", "--out", d + "/x", "--days", "0"},
+		"before the year 10000":           {"root", "--subject", "CN=x", "--out", d + "/x", "--days", "99999999"},
 		"ends":                            {"root", "--subject", "CN=x", "--out", d + "/x", "--not-after", "2001-01-01T00:00:00Z"},
 		"--not-before":                    {"root", "--subject", "CN=x", "--out", d + "/x", "--not-before", "yesterday"},
 		"not within the CA's":             append([]string{"pair", "--subject", "CN=x", "--out", d + "/x", "--days", "9999"}, ca...),

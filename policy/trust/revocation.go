@@ -116,3 +116,30 @@ func (v *Verifier) checkRevoked(now time.Time, c, issuer *Certificate) *Refusal 
 	}
 	return refuse(StaleCRL, "no CRL of %q: add it to the crl file, and the issuer to the ca file", issuer.Name)
 }
+
+// Outdated lists, for people, why at the time now no certificate of this peer, or not
+// each, could be believed whatever it says: the anchor or an intermediate is not
+// valid, or a CRL is not fresh.
+func (v *Verifier) Outdated(now time.Time) (list []string) {
+	for i, c := range append([]*Certificate{v.anchor}, v.configured...) {
+		kind := "CA"
+		if i > 0 {
+			kind = "intermediate"
+		}
+		switch {
+		case now.Add(-v.skew).After(c.NotAfter):
+			list = append(list, fmt.Sprintf("the %s %q expired at %s: get a new one", kind, c.Name, stamp(c.NotAfter)))
+		case now.Add(v.skew).Before(c.NotBefore):
+			list = append(list, fmt.Sprintf("the %s %q is valid only from %s: set the clock, or wait", kind, c.Name, stamp(c.NotBefore)))
+		}
+	}
+	for _, l := range v.crls {
+		switch {
+		case now.Add(-v.skew).After(l.next):
+			list = append(list, fmt.Sprintf("the CRL of %q was to be renewed by %s: until it is, nobody below it is believed", l.by.Name, stamp(l.next)))
+		case now.Add(v.skew).Before(l.this):
+			list = append(list, fmt.Sprintf("the CRL of %q is of %s, in the future: set the clock", l.by.Name, stamp(l.this)))
+		}
+	}
+	return list
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emmansun/gmsm/smx509"
 )
@@ -136,5 +137,40 @@ func TestEveryStrictPrefixOfACertificateIsMalformed(t *testing.T) {
 	for n := range sign {
 		_, err := ParseCertificate(sign[:n])
 		wantReason(t, err, Malformed)
+	}
+}
+
+// What keeps every certificate of a peer from being believed is known before one
+// comes.
+func TestWhatIsOutdatedIsToldBeforeAPeerCalls(t *testing.T) {
+	root := newCA(t, "CN=root", nil)
+	sub := root.below("CN=sub", nil)
+	both := append(root.pem(), sub.pem()...)
+	skew := peerNamed(gateway).ClockSkew
+	late := func(l *smx509.RevocationList) { l.NextUpdate = noon.Add(-skew - 1e9) }
+	early := func(l *smx509.RevocationList) { l.ThisUpdate = noon.Add(skew + 1e9) }
+	for name, c := range map[string]struct {
+		crl  []byte
+		now  time.Time
+		want []string
+	}{
+		"all is well":  {append(crlPEM(root.crl(nil)), crlPEM(sub.crl(nil))...), noon, nil},
+		"no check":     {nil, noon, nil},
+		"late":         {append(crlPEM(root.crl(late)), crlPEM(sub.crl(nil))...), noon, []string{`the CRL of "CN=root" was to be renewed`}},
+		"early":        {append(crlPEM(root.crl(nil)), crlPEM(sub.crl(early))...), noon, []string{`the CRL of "CN=sub" is of`}},
+		"in two years": {nil, noon.AddDate(2, 0, 0), []string{`the CA "CN=root" expired`, `the intermediate "CN=sub" expired`}},
+		"long ago":     {nil, noon.AddDate(-1, 0, 0), []string{`the CA "CN=root" is valid only from`, `the intermediate "CN=sub" is valid only from`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := newVerifier(t, peerNamed(gateway), both, c.crl).Outdated(c.now)
+			if len(got) != len(c.want) {
+				t.Fatalf("told %q, want %q", got, c.want)
+			}
+			for i, want := range c.want {
+				if !strings.HasPrefix(got[i], want) {
+					t.Errorf("told %q, want %q", got[i], want)
+				}
+			}
+		})
 	}
 }

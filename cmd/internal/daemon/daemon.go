@@ -64,7 +64,7 @@ func Run(ctx context.Context, p *Plan, log *slog.Logger) (err error) {
 	}
 	log.Info("running", "version", p.build.Version, "policy", p.Config.Policy, "peers", len(p.Policy.Peers),
 		"tunnels", len(p.Policy.Tunnels), "plane", g.lives.Name())
-	g.warnNonGM()
+	g.warnOfPeers()
 	if err := tellSystemd("READY=1"); err != nil {
 		log.Warn("systemd", "error", err)
 	}

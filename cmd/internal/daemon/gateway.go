@@ -117,7 +117,8 @@ func (g *gateway) Status(ctx context.Context) (control.Status, error) {
 	}
 	s := describe(r, g.plan.Load().build.Version, time.Now())
 	s.Refusals = g.refusals.list(g.plan.Load().Policy)
-	s.Warnings = append(append(s.Warnings, g.plan.Load().NonGM()...), g.plane.Warnings()...)
+	s.Warnings = append(append(s.Warnings, g.plan.Load().NonGM()...), g.plan.Load().Outdated(time.Now())...)
+	s.Warnings = append(s.Warnings, g.plane.Warnings()...)
 	if err := g.plane.Trouble(); err != nil {
 		s.Trouble = err.Error()
 		s.Warnings = append(s.Warnings, s.Trouble)
@@ -184,14 +185,18 @@ func (g *gateway) reload(ctx context.Context) error {
 	g.groups.apply(p.Policy)
 	g.home.follow(p.Policy)
 	old.wipe()
-	g.warnNonGM()
+	g.warnOfPeers()
 	return nil
 }
 
-// warnNonGM says which peers leave the standard.
-func (g *gateway) warnNonGM() {
-	for _, line := range g.plan.Load().NonGM() {
+// warnOfPeers says which peers leave the standard, and which cannot be believed now.
+func (g *gateway) warnOfPeers() {
+	p := g.plan.Load()
+	for _, line := range p.NonGM() {
 		g.log.Warn("non-gm", "detail", line)
+	}
+	for _, line := range p.Outdated(time.Now()) {
+		g.log.Warn("outdated", "detail", line)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"yumen/cmd/internal/config"
@@ -92,6 +93,19 @@ func (p *Plan) NonGM() []string {
 	return out
 }
 
+// Outdated lists, for people, whose CA or CRL keeps a peer from being believed now.
+func (p *Plan) Outdated(now time.Time) []string {
+	var out []string
+	for _, peer := range p.Policy.Peers {
+		if v := p.verifiers[peer.Name]; v != nil {
+			for _, line := range v.Outdated(now) {
+				out = append(out, fmt.Sprintf("peer %s: %s", peer.Name, line))
+			}
+		}
+	}
+	return out
+}
+
 // wipe overwrites the pre-shared keys. The plan is of no use afterwards.
 func (p *Plan) wipe() {
 	for _, key := range p.preShared {
@@ -152,7 +166,8 @@ func (p *Plan) loadPolicy(now time.Time) error {
 			p.files[peer.Name], err = peerFiles(pol, peer, v, now)
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: peer %q: %w", p.Config.Policy, peer.Name, err))
+			about := fmt.Sprintf("peer %q: ", peer.Name)
+			faults = append(faults, fmt.Errorf("%s: %s%s", p.Config.Policy, about, strings.TrimPrefix(err.Error(), about)))
 		}
 		p.verifiers[peer.Name] = v
 	}
@@ -170,11 +185,7 @@ func verifier(pol *policy.Policy, peer policy.Peer) (*trust.Verifier, error) {
 			return nil, fmt.Errorf("crl: %w", err)
 		}
 	}
-	v, err := trust.NewVerifier(peer, anchor, crl)
-	if err != nil {
-		return nil, fmt.Errorf("ca %s, crl %q: %w", peer.CA, peer.CRL, err)
-	}
-	return v, nil
+	return trust.NewVerifier(peer, anchor, crl) // its errors name peer and file
 }
 
 // peerFiles reads the certificates that the entry of a peer names. The peer's own
