@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 
-	"yumen/esp"
 	"yumen/esp/links"
 	"yumen/ike"
 	"yumen/policy"
@@ -17,16 +16,12 @@ type linkWatch interface {
 
 // openGroups makes the keeper of groups for the plane that was opened.
 func (g *gateway) openGroups(mark uint32, built *closers) error {
-	plane, ok := g.plane.(pathSide)
-	if !ok {
-		plane = noPaths{}
-	}
 	watch, err := links.Open(mark)
 	if err != nil {
 		return err
 	}
 	built.add(func() error { watch.Close(); return nil })
-	g.groups = newGroups(plane, watch, g.log, func(ctx context.Context) (ike.Status, error) { return g.server.Snapshot(ctx) })
+	g.groups = newGroups(g.plane, watch, g.log, func(ctx context.Context) (ike.Status, error) { return g.server.Snapshot(ctx) })
 	return nil
 }
 
@@ -50,12 +45,3 @@ func linkOf(p *policy.Policy, t ike.TunnelStatus) links.Path {
 	}
 	return out
 }
-
-// noPaths is a data plane without groups. No policy with groups is given to it.
-type noPaths struct{}
-
-func (noPaths) Steer(string, []esp.Weight) error      { return errNoPaths }
-func (noPaths) Echo(string, uint64, int64) error      { return errNoPaths }
-func (noPaths) EchoGroup(string, uint64, int64) error { return errNoPaths }
-func (noPaths) Echoes() <-chan esp.Echo               { return nil }
-func (noPaths) Mute(string, bool) error               { return errNoPaths }

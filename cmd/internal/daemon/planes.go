@@ -15,6 +15,7 @@ import (
 // plane is a data plane and what the daemon needs around it.
 type plane interface {
 	server.Dataplane
+	pathSide
 	ReadIKE() (data []byte, local, remote netip.AddrPort, err error)
 	PushIKE(to func(data []byte, local, remote netip.AddrPort))
 	WriteIKE(data []byte, local, remote netip.AddrPort) error
