@@ -126,8 +126,9 @@ func (e *Engine) lostTrack(local, remote netip.Addr) {
 	if len(p.live) > 0 || !p.strayAt.IsZero() && e.now.Sub(p.strayAt) < strayDial {
 		return
 	}
-	p.strayAt = e.now
-	p.connect()
+	if p.connect() {
+		p.strayAt = e.now
+	}
 }
 
 // maybeMoved reacts to an authentic message from another place. It is believed

@@ -86,15 +86,21 @@ func (p *peer) session() *session {
 	return nil
 }
 
-// connect begins an attempt unless one is under way or waits for its time.
-func (p *peer) connect() {
+// connect begins an attempt unless one is under way or waits for its time, and
+// reports whether it begins. A question that is under way, whatever it was asked for,
+// finds the addresses of the attempt too.
+func (p *peer) connect() bool {
 	if p.entry.Remote.Any || p.entry.Dialect.Initiate == policy.InitiateThem || p.e.ending || p.home.away ||
-		p.asked != 0 || p.dial != nil || p.retry.pending() {
-		return
+		p.dial != nil || p.retry.pending() {
+		return false
 	}
-	p.e.lastAttempt++
-	p.asked = p.e.lastAttempt
-	p.e.effect(Resolve{Peer: p.entry.Name, Attempt: p.asked})
+	p.home.asking, p.checking = false, false
+	if p.asked == 0 {
+		p.e.lastAttempt++
+		p.asked = p.e.lastAttempt
+		p.e.effect(Resolve{Peer: p.entry.Name, Attempt: p.asked})
+	}
+	return true
 }
 
 func (e *Engine) resolved(in Resolved) {

@@ -143,9 +143,9 @@ func (p *peer) takeOver() {
 // address is what it is. And it asks for our own, wherever the policy names it.
 func (e *Engine) readdressed() {
 	for _, p := range e.peers {
-		if s := p.session(); s != nil && !s.nat.theirs {
-			p.connect()
-			p.checking = p.asked != 0
+		// Where an attempt is under way already, it is more than the question.
+		if s := p.session(); s != nil && !s.nat.theirs && (p.asked == 0 || p.home.asking || p.checking) {
+			p.checking = p.connect()
 		}
 		p.look()
 	}
