@@ -21,8 +21,9 @@ func newReadyCommand(at *place) *cobra.Command {
 		Short: "Exit 0 if traffic may be sent to this gateway, else 1: for health checks",
 		Long: `Say in one line whether this gateway is fit: it answers, its self-tests passed, the
 policy is applied, its certificates are valid, each tunnel with start: start is up, and
-each group has at least one path. With --local only what this machine needs to take
-over: nothing that hangs on the far end, so that a gateway that stands by is ready.
+the traffic of each group is on a path that works. With --local only what this machine
+needs to take over: nothing that hangs on the far end, so that a gateway that stands by
+is ready.
 
 Exit status 0: ready; 1: not, also when no gateway answers.`,
 		Args: cobra.NoArgs,

@@ -164,6 +164,22 @@ func TestAGroupFollowsItsPathsItsPolicyAndItsOperator(t *testing.T) {
 	if err := order(s.A, "office/paths/path7/fail", `{"seconds": 3}`); err == nil || !strings.Contains(err.Error(), "no such group or path") {
 		t.Errorf("a path that is none: %v", err)
 	}
+
+	// Both die while their tunnels are up: the gateway is fit for nothing, and says why.
+	ready := func(want string) func() error {
+		return func() error {
+			out, err := s.A.Command("ready")
+			if (err == nil) != (want == "office (2 of 2 paths)") || !strings.Contains(out, want) {
+				return fmt.Errorf("ready says %q, %v", out, err)
+			}
+			return nil
+		}
+	}
+	s.need(ready("office (2 of 2 paths)")())
+	s.filter("table inet cut {\n chain f {\n  type filter hook forward priority 0\n  meta l4proto { udp, esp } drop\n }\n}\n")
+	s.eventually("no path works", 10*time.Second, ready("group office has no path that works: path0 is down (probe-lost), path1 is down (probe-lost)"))
+	s.filter("delete table inet cut\n")
+	s.eventually("both paths work", 15*time.Second, ready("office (2 of 2 paths)"))
 	s.stop(s.A, s.B)
 	s.hidden(stop(), flows...)
 }

@@ -26,8 +26,8 @@ func NotAnswering(err error, local bool) Readiness {
 
 // Readiness judges a status: the gateway answers, its self-tests passed and the
 // policy is applied, its certificates are valid, and each tunnel that shall always
-// be up is; of a group it takes one of its paths. With local only what a machine
-// needs to take over counts, and nothing that hangs on the far end.
+// be up is; of a group it takes that its traffic is on a path that works. With local
+// only what a machine needs to take over counts, and nothing that hangs on the far end.
 func (s Status) Readiness(local bool) Readiness {
 	r := Readiness{Local: local, Up: []string{}}
 	fault := func(format string, args ...any) { r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...)) }
@@ -49,7 +49,7 @@ func (s Status) Readiness(local bool) Readiness {
 		r.tunnel(t, local, fault)
 	}
 	for _, g := range s.paths() {
-		r.group(g, local, fault)
+		r.group(g, s.group(g[0].Group), local, fault)
 	}
 	r.Ready = len(r.Reasons) == 0
 	r.Says = r.line(s)
@@ -97,30 +97,67 @@ func because(t Tunnel) string {
 	return ", " + withDetail(t.LastFailure, t.LastDetail)
 }
 
-// group wants one path; local takes a group whose every path stands by.
-func (r *Readiness) group(g []Tunnel, local bool, fault func(string, ...any)) {
-	var up, down []string
-	standby := 0
+// group wants one path that works and has the traffic: a tunnel that is up says nothing
+// of that, for which there are the probes. local takes a group whose every path stands by.
+func (r *Readiness) group(g []Tunnel, judged Group, local bool, fault func(string, ...any)) {
+	var words []string
+	up, alive, standby := 0, 0, 0
 	for _, t := range g {
-		switch t.State {
-		case "up":
-			up = append(up, t.Name)
-		case "standby":
+		path := judged.path(t.Name)
+		switch {
+		case t.State == "standby":
 			standby++
-			down = append(down, t.Name+" stands by")
-		default:
-			down = append(down, t.Name+" is "+t.State+because(t))
+			words = append(words, t.Name+" stands by")
+			continue
+		case t.State != "up":
+			words = append(words, t.Name+" is "+t.State+because(t))
+			continue
+		}
+		up++
+		words = append(words, path.says())
+		if path.State != "down" {
+			alive++
 		}
 	}
-	name := g[0].Group
-	if len(up) > 0 {
-		r.Up = append(r.Up, fmt.Sprintf("%s (%d of %d paths)", name, len(up), len(g)))
+	name, lack := g[0].Group, "no path"
+	switch {
+	case alive > 0 && judged.Works:
+		r.Up = append(r.Up, fmt.Sprintf("%s (%d of %d paths)", name, alive, len(g)))
 		return
+	case up > 0:
+		lack = "no path that works"
 	}
 	r.Standby = r.Standby || standby > 0
 	if !local {
-		fault("group %s has no path: %s", name, strings.Join(down, ", "))
+		fault("group %s has %s: %s", name, lack, strings.Join(words, ", "))
 	}
+}
+
+// group is what probes know of a group.
+func (s Status) group(name string) Group {
+	for _, g := range s.Groups {
+		if g.Name == name {
+			return g
+		}
+	}
+	return Group{}
+}
+
+func (g Group) path(tunnel string) Path {
+	for _, p := range g.Paths {
+		if p.Tunnel == tunnel {
+			return p
+		}
+	}
+	return Path{Tunnel: tunnel, State: "not judged yet"}
+}
+
+// says is how a path is, in a few words.
+func (p Path) says() string {
+	if p.Why == "" {
+		return p.Tunnel + " is " + p.State
+	}
+	return p.Tunnel + " is " + p.State + " (" + p.Why + ")"
 }
 
 // alone are the tunnels that are in no group; paths those of each group, in the

@@ -18,6 +18,18 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	}
 	with := func(s Status, change func(*Status)) Status { change(&s); return s }
 	up := whole(tunnel("a", "up", ""))
+	// judged is a group as its probes see it: a path is written "a good" or "a down probe-lost".
+	judged := func(works bool, paths ...string) func(*Status) {
+		return func(s *Status) {
+			g := Group{Name: "dr", Works: works}
+			for _, p := range paths {
+				words := append(strings.Fields(p), "")
+				g.Paths = append(g.Paths, Path{Tunnel: words[0], State: words[1], Why: words[2]})
+			}
+			s.Groups = append(s.Groups, g)
+		}
+	}
+	two := func(b string) Status { return whole(tunnel("a", "up", "dr"), tunnel("b", b, "dr")) }
 	for name, c := range map[string]struct {
 		status       Status
 		ready, local bool // whole, and with local
@@ -29,10 +41,16 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 		"only responds":  {whole(Tunnel{Name: "a", State: "down", Start: "respond"}), true, true, "no tunnel is to be up"},
 		"by order":       {whole(tunnel("a", "stopped", "")), false, true, "a is stopped"},
 		"standby":        {whole(tunnel("a", "standby", "")), false, true, "stands by"},
-		"one path":       {whole(tunnel("a", "up", "dr"), tunnel("b", "down", "dr")), true, true, "dr (1 of 2 paths)"},
+		"both paths":     {with(two("up"), judged(true, "a good", "b bad loss")), true, true, "dr (2 of 2 paths)"},
+		"one path":       {with(two("down"), judged(true, "a good", "b down no-child")), true, true, "dr (1 of 2 paths)"},
+		"one is dead":    {with(two("up"), judged(true, "a down probe-lost", "b untried")), true, true, "dr (1 of 2 paths)"},
+		"both are dead":  {with(two("up"), judged(false, "a down probe-lost", "b down link-down")), false, true, "group dr has no path that works: a is down (probe-lost), b is down (link-down)"},
+		"not moved yet":  {with(two("up"), judged(false, "a down probe-lost", "b recovering probe-lost")), false, true, "b is recovering (probe-lost)"},
+		"dead and gone":  {with(two("stopped"), judged(false, "a down delay", "b down no-child")), false, true, "no path that works: a is down (delay), b is stopped"},
+		"not judged":     {two("down"), false, true, "no path that works: a is not judged yet"},
 		"no path":        {whole(tunnel("a", "connecting", "dr"), tunnel("b", "down", "dr"), tunnel("c", "up", "")), false, true, "group dr has no path: a is connecting, b is down"},
 		"group standby":  {whole(tunnel("a", "standby", "dr"), tunnel("b", "standby", "dr")), false, true, "dr has no path: a stands by"},
-		"second group":   {whole(tunnel("a", "up", "x"), tunnel("b", "up", "x"), tunnel("c", "down", "y"), tunnel("d", "down", "y")), false, true, "group y"},
+		"second group":   {with(whole(tunnel("a", "up", "dr"), tunnel("b", "up", "dr"), tunnel("c", "down", "y"), tunnel("d", "down", "y")), judged(true, "a good", "b good")), false, true, "not ready: group y has no path: c is down"},
 		"self-test":      {with(up, func(s *Status) { s.SelfTests.Failed = []string{"sm4"} }), false, false, "self-test sm4"},
 		"no policy":      {with(up, func(s *Status) { s.Trouble = "nft: no" }), false, false, "policy is not applied: nft: no"},
 		"clock":          {with(up, func(s *Status) { s.Clock = "before the build" }), false, false, "clock"},
