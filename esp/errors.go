@@ -40,3 +40,7 @@ var (
 	// ErrReassembly: a fragment met a limit of the reassembler.
 	ErrReassembly = errors.New("limit of reassembly reached")
 )
+
+// ErrNoChild is what every data plane says of a child that is not installed, and of a
+// tunnel that has none to send by.
+var ErrNoChild = errors.New("no such child")

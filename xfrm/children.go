@@ -114,7 +114,7 @@ func (p *Plane) Use(id esp.ChildID) error {
 	defer p.mu.Unlock()
 	x := p.pairs[id]
 	if p.closed || x == nil {
-		return fmt.Errorf("use child %d: %w", id, ErrNoChild)
+		return fmt.Errorf("use child %d: %w", id, esp.ErrNoChild)
 	}
 	from := p.sending(x.child.Tunnel)
 	if err := carryOut(p.switchTo(x.child.Tunnel, from, templateOf(x.out))); err != nil {
@@ -141,7 +141,7 @@ func (p *Plane) Rebind(id esp.ChildID, path esp.Path) error {
 	defer p.mu.Unlock()
 	x := p.pairs[id]
 	if p.closed || x == nil {
-		return fmt.Errorf("rebind child %d: %w", id, ErrNoChild)
+		return fmt.Errorf("rebind child %d: %w", id, esp.ErrNoChild)
 	}
 	if err := p.rebind(x, path); err != nil {
 		return fmt.Errorf("rebind child %d: %w", id, err)

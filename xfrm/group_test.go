@@ -246,6 +246,9 @@ func TestSteeringIsOneMessageAndProbesKeepTheirMember(t *testing.T) {
 				t.Errorf("%v, want one about %q", err, want)
 			}
 		}
+		if err := p.Echo("c", 1, 1); !errors.Is(err, esp.ErrNoChild) {
+			t.Errorf("a member without a child cannot be told from one that fails: %v", err)
+		}
 		if err := RemoveGuard(); err != nil {
 			return err
 		}

@@ -230,7 +230,7 @@ func (p *Plane) tellPinger() {
 // Echo asks the target of a tunnel's group, by the child that the tunnel sends by,
 // whether or not the group's traffic goes there. seq and stamp come back in the answer,
 // if there is one, by Echoes; the far gateway sends that as its traffic. Errors: no
-// child (ErrNoChild), a tunnel in no group, a group without target, no address of ours
+// child (esp.ErrNoChild), a tunnel in no group, a group without target, no address of ours
 // may talk to it, and what the kernel says.
 func (p *Plane) Echo(tunnel string, seq uint64, stamp int64) error {
 	x, ok := p.ping.known.Load().members[tunnel]
@@ -257,7 +257,7 @@ func (p *Plane) ask(name string, x question, e esp.Echo) error {
 	case !x.from.IsValid():
 		err = fmt.Errorf("no address of this host lies in its local selector, so that nobody can ask %s; give the gateway one", x.target)
 	case !x.child:
-		err = ErrNoChild
+		err = esp.ErrNoChild
 	case x.muted: // lost, like everything else
 	default:
 		err = p.ping.send(x, e)

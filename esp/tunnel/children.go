@@ -8,9 +8,6 @@ import (
 	"yumen/esp"
 )
 
-// ErrNoChild is returned for a child that is not installed.
-var ErrNoChild = errors.New("no such child")
-
 // Install makes c able to receive, going on after from. It does not send by c
 // until Use. The keymat of c is read and not kept: wiping it is the caller's.
 func (p *Plane) Install(c esp.Child, from esp.State) error {
@@ -92,7 +89,7 @@ func (p *Plane) Use(id esp.ChildID) error {
 	defer p.mu.Unlock()
 	x := p.pairs[id]
 	if x == nil {
-		return fmt.Errorf("use child %d: %w", id, ErrNoChild)
+		return fmt.Errorf("use child %d: %w", id, esp.ErrNoChild)
 	}
 	p.turn++
 	next := *x
@@ -111,7 +108,7 @@ func (p *Plane) Rebind(id esp.ChildID, path esp.Path) error {
 	defer p.mu.Unlock()
 	x := p.pairs[id]
 	if x == nil {
-		return fmt.Errorf("rebind child %d: %w", id, ErrNoChild)
+		return fmt.Errorf("rebind child %d: %w", id, esp.ErrNoChild)
 	}
 	if err := p.checkPath(path); err != nil {
 		return fmt.Errorf("rebind child %d: %w", id, err)
@@ -137,7 +134,7 @@ func (p *Plane) Remove(id esp.ChildID) (esp.State, error) {
 	defer p.mu.Unlock()
 	x := p.pairs[id]
 	if x == nil {
-		return esp.State{}, fmt.Errorf("remove child %d: %w", id, ErrNoChild)
+		return esp.State{}, fmt.Errorf("remove child %d: %w", id, esp.ErrNoChild)
 	}
 	p.discard(x)
 	return esp.Export(x.in, x.out), errors.Join(p.dividePort(), p.refreshMTU())

@@ -131,7 +131,7 @@ func (p *Plane) startProbes() error {
 // the tunnel sends by, whether or not the group's traffic goes there. It is a packet
 // of next header 59, or, where the group has a target, an ICMP echo request to it. seq
 // and stamp come back in the answer, if there is one, by Echoes. Echo counts as no
-// traffic: no tunnel is negotiated for it. Errors: no child (ErrNoChild), a tunnel in
+// traffic: no tunnel is negotiated for it. Errors: no child (esp.ErrNoChild), a tunnel in
 // no group, the host did not send it, or no address of ours may talk to the target.
 func (p *Plane) Echo(tunnel string, seq uint64, stamp int64) error {
 	return p.ask(tunnel, func(s *snapshot) (*pair, member, error) {
@@ -169,7 +169,7 @@ func (p *Plane) ask(name string, by func(s *snapshot) (*pair, member, error), e 
 	switch {
 	case err != nil:
 	case x == nil:
-		err = ErrNoChild
+		err = esp.ErrNoChild
 	case !m.target.IsValid():
 		err = p.probe.echo(x, e)
 	case !m.from.IsValid():

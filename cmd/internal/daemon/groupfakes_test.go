@@ -16,7 +16,6 @@ import (
 	"yumen/cmd/internal/control"
 	"yumen/esp"
 	"yumen/esp/links"
-	"yumen/esp/tunnel"
 	"yumen/ike"
 	"yumen/policy"
 )
@@ -55,7 +54,7 @@ func (f *fakePaths) Echo(name string, seq uint64, _ int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if name == "childless" {
-		return fmt.Errorf("probe: %w", tunnel.ErrNoChild)
+		return fmt.Errorf("probe: %w", esp.ErrNoChild)
 	}
 	f.asked[name]++
 	if !f.dead[name] && !f.muted[name] {

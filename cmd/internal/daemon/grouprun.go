@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"yumen/esp"
-	"yumen/esp/tunnel"
 	"yumen/esp/warm"
 	"yumen/policy"
 )
@@ -174,7 +173,7 @@ func (r *runner) probe() {
 		}
 		at := time.Now()
 		err := r.all.plane.Echo(m.Tunnel, r.seq, at.UnixNano())
-		if errors.Is(err, tunnel.ErrNoChild) {
+		if errors.Is(err, esp.ErrNoChild) {
 			r.all.childrenChanged()
 			continue
 		}
