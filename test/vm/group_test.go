@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,6 +92,60 @@ func TestAGroupInTheKernelFollowsItsProbes(t *testing.T) {
 	d.order(d.a, "dr/paths/path0/restore", "{}")
 	d.goesBy("path0", d.a, d.b)
 	d.answers(2, hostB4)
+	for _, s := range []*stream{toB, toA} {
+		sent, lost, repeated := w.end(s)
+		t.Logf("to %s: %d sent, %d lost", s.to, sent, lost)
+		if sent < 20 || lost > sent/2 || repeated != 0 {
+			t.Errorf("to %s: sent %d, lost %d, repeated %d", s.to, sent, lost, repeated)
+		}
+	}
+}
+
+// A reload takes the target of the group away, so that it belongs into userspace, and then
+// gives it back: the paths move while traffic goes on, and both ends' probes with them.
+func TestAGroupMovesToTheOtherPlaneWithItsPolicy(t *testing.T) {
+	w := inside(t)
+	d := w.daemons(t)
+	gates := []*site.Gateway{d.a, d.b}
+	configure := func(target bool) {
+		for i, g := range gates {
+			text := groupText(i == 1)
+			if !target {
+				at := strings.LastIndex(text, ", target: ")
+				text = text[:at] + "}}\n"
+			}
+			check(t, g.Configure(text, "dataplane: auto", "manage_sysctl: true"))
+		}
+	}
+	settled := func(plane string) {
+		where := map[string]string{"path0": plane, "path1": plane}
+		for _, g := range gates {
+			err := d.lives(g, where)
+			for end := time.Now().Add(patience); err != nil && time.Now().Before(end); err = d.lives(g, where) {
+				time.Sleep(100 * time.Millisecond)
+			}
+			check(t, err)
+		}
+		d.goesBy("path0", gates...)
+		d.answers(2, hostB4)
+	}
+	configure(true)
+	d.start(d.b, d.a)
+	d.up(gates...)
+	settled("kernel")
+	toB, toA := w.stream(t, w.ha, hostB4, streamGap), w.stream(t, w.hb, hostA4, streamGap)
+	for _, plane := range []string{"userspace", "kernel"} {
+		configure(plane == "kernel")
+		for _, g := range gates {
+			check(t, syscall.Kill(g.Daemon().Pid(), syscall.SIGHUP))
+		}
+		settled(plane)
+		d.order(d.a, "dr/paths/path0/fail", `{"seconds": 60}`)
+		d.goesBy("path1", gates...)
+		d.answers(2, hostB4)
+		d.order(d.a, "dr/paths/path0/restore", "{}")
+		d.goesBy("path0", gates...)
+	}
 	for _, s := range []*stream{toB, toA} {
 		sent, lost, repeated := w.end(s)
 		t.Logf("to %s: %d sent, %d lost", s.to, sent, lost)

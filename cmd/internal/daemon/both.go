@@ -58,6 +58,9 @@ type both struct {
 	told     map[string]string // by tunnel: the plane that was told last
 	share    map[string]bool   // what the planes were told last: see shared
 	advice   map[[2]netip.Addr]advice
+	groups   map[string]*policy.Group // by tunnel
+	steers   map[string][]esp.Weight  // by group: who carries, as told last
+	muted    map[string]bool          // tunnels
 }
 
 // resident is a child, without keys, on a plane.
@@ -69,7 +72,7 @@ type resident struct {
 func newBoth(k kernelSide, device string, open func() (userSide, error)) *both {
 	b := &both{kernel: k, open: open, device: device, events: make(chan esp.Event), echoes: make(chan esp.Echo, 1024), done: make(chan struct{}),
 		placed: func(string, string, string) {}, narrowed: func() {}, advice: map[[2]netip.Addr]advice{}, chosen: map[string]string{}, children: map[esp.ChildID]resident{},
-		sending: map[string]esp.ChildID{}, told: map[string]string{}, share: map[string]bool{}}
+		sending: map[string]esp.ChildID{}, told: map[string]string{}, share: map[string]bool{}, steers: map[string][]esp.Weight{}, muted: map[string]bool{}}
 	b.forward(k)
 	return b
 }
@@ -108,7 +111,11 @@ func (b *both) needUser() error {
 	if err != nil {
 		return fmt.Errorf("userspace plane: %w", err)
 	}
-	if err := u.SetPolicy(b.policy); err != nil {
+	err = u.SetPolicy(b.policy)
+	if err == nil {
+		err = b.brief(u)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("userspace plane: %w", err), u.Close())
 	}
 	b.user = u
@@ -125,6 +132,7 @@ func (b *both) SetPolicy(p *policy.Policy) error {
 	}
 	where := homes(p)
 	b.policy, b.homes = p, where
+	b.enlist()
 	if b.user != nil {
 		if err := b.user.SetPolicy(p); err != nil {
 			return err
@@ -232,8 +240,14 @@ func (b *both) shared() map[string]bool {
 		}
 	}
 	for name := range b.homes {
-		if b.current(name) == userspace {
+		if b.sends(name) == userspace {
 			s[name] = true
+		}
+	}
+	// What belongs to a group the planes know by its head.
+	for name := range s {
+		if g := b.groups[name]; g != nil && !s[g.Head()] {
+			s[g.Head()] = false
 		}
 	}
 	return s

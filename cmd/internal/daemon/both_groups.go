@@ -3,6 +3,8 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"yumen/esp"
 	"yumen/policy"
@@ -17,8 +19,6 @@ type pathSide interface {
 	Echoes() <-chan esp.Echo
 	Mute(tunnel string, on bool) error
 }
-
-var errNoPaths = errors.New("this data plane carries no groups")
 
 // groupHome says why the members of a group live in userspace, all of them: one
 // packet of theirs is like the other, so there is one that decides. Empty: nothing
@@ -54,74 +54,147 @@ func settleGroups(p *policy.Policy, of map[string]home) (changed bool) {
 	return changed
 }
 
-// paths is the plane of a group's members, or of any tunnel.
-func (b *both) paths(tunnel string) (pathSide, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	x := plane(b.kernel)
-	if b.wish(tunnel) == userspace && b.user != nil {
-		x = b.user
-	}
-	if s, ok := x.(pathSide); ok {
-		return s, nil
-	}
-	return nil, errNoPaths
-}
-
-// head is a tunnel by which a group's plane is found.
-func (b *both) head(group string) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.policy != nil {
-		if g, ok := b.policy.Group(group); ok {
-			return g.Head(), nil
+// enlist takes over the groups of the policy: what was said of those that it still has
+// goes on to hold. A tunnel of a group goes where the group does, whatever was said of it
+// alone. The caller holds mu.
+func (b *both) enlist() {
+	b.groups = map[string]*policy.Group{}
+	steers := map[string][]esp.Weight{}
+	for i := range b.policy.Groups {
+		g := &b.policy.Groups[i]
+		for _, m := range g.Members {
+			b.groups[m.Tunnel] = g
+			delete(b.chosen, m.Tunnel)
+		}
+		for _, w := range b.steers[g.Name] {
+			if b.groups[w.Tunnel] == g {
+				steers[g.Name] = append(steers[g.Name], w)
+			}
 		}
 	}
-	return "", fmt.Errorf("group %s: the policy has no such group", group)
+	b.steers = steers
+	maps.DeleteFunc(b.muted, func(name string, _ bool) bool { _, known := b.homes[name]; return !known })
 }
 
-// Steer has the plane of the group send by these members.
+// sides are the planes that run. The caller holds mu.
+func (b *both) sides() []plane {
+	if b.user == nil {
+		return []plane{b.kernel}
+	}
+	return []plane{b.kernel, b.user}
+}
+
+// brief tells a plane that comes later what was said of groups and paths before. The
+// caller holds mu.
+func (b *both) brief(x plane) (err error) {
+	for name, to := range b.steers {
+		err = errors.Join(err, x.Steer(name, to))
+	}
+	for name := range b.muted {
+		err = errors.Join(err, x.Mute(name, true))
+	}
+	return err
+}
+
+// sends is the plane by which the packets of a tunnel leave: in a group that of the
+// member that carries, as far as it has a child. The caller holds mu.
+func (b *both) sends(name string) string {
+	g := b.groups[name]
+	if g == nil {
+		return b.current(name)
+	}
+	var order []string
+	for _, w := range b.steers[g.Name] {
+		order = append(order, w.Tunnel)
+	}
+	for _, m := range g.Members {
+		order = append(order, m.Tunnel)
+	}
+	for _, m := range order {
+		if r, ok := b.children[b.sending[m]]; ok {
+			return r.plane
+		}
+	}
+	return b.current(g.Head())
+}
+
+// Steer says to both planes who carries a group. As a rule all its children are on one,
+// and to the other it means nothing; but when a reload gives the group another home they
+// go there one after the other, and the traffic goes by the plane of the one that carries.
 func (b *both) Steer(group string, to []esp.Weight) error {
-	head, err := b.head(group)
-	if err != nil {
-		return err
+	b.mu.Lock()
+	g, ok := b.policy.Group(group)
+	if !ok {
+		b.mu.Unlock()
+		return fmt.Errorf("steer group %s: the policy has no such group", group)
 	}
-	x, err := b.paths(head)
-	if err != nil {
-		return fmt.Errorf("steer group %s: %w", group, err)
+	b.steers[group] = slices.Clone(to) // also for a plane that comes meanwhile
+	sides := b.sides()
+	b.mu.Unlock() // a plane may be busy, and probes must not wait for it
+	for _, x := range sides {
+		if err := x.Steer(group, to); err != nil {
+			return err
+		}
 	}
-	return x.Steer(group, to)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.share[g.Head()] == (b.sends(g.Head()) == userspace) {
+		return nil
+	}
+	return b.agree()
 }
 
-// Echo asks by the plane of the tunnel.
+// Echo asks by the plane where the tunnel has its child.
 func (b *both) Echo(tunnel string, seq uint64, stamp int64) error {
-	x, err := b.paths(tunnel)
-	if err != nil {
-		return fmt.Errorf("probe %s: %w", tunnel, err)
-	}
+	b.mu.Lock()
+	x := b.on(b.current(tunnel))
+	b.mu.Unlock()
 	return x.Echo(tunnel, seq, stamp)
 }
 
-// EchoGroup asks by the plane of the group.
+// EchoGroup asks by the plane by which the group sends.
 func (b *both) EchoGroup(group string, seq uint64, stamp int64) error {
-	head, err := b.head(group)
-	if err != nil {
-		return err
+	b.mu.Lock()
+	g, ok := b.policy.Group(group)
+	if !ok {
+		b.mu.Unlock()
+		return fmt.Errorf("probe %s: the policy has no such group", group)
 	}
-	x, err := b.paths(head)
-	if err != nil {
-		return fmt.Errorf("probe %s: %w", group, err)
-	}
+	x := b.on(b.sends(g.Head()))
+	b.mu.Unlock()
 	return x.EchoGroup(group, seq, stamp)
 }
 
-// Mute silences a tunnel on its plane.
-func (b *both) Mute(tunnel string, on bool) error {
-	x, err := b.paths(tunnel)
-	if err != nil {
-		return fmt.Errorf("mute %s: %w", tunnel, err)
+// Mute silences a tunnel wherever it has, or will have, a child.
+func (b *both) Mute(tunnel string, on bool) (err error) {
+	b.mu.Lock()
+	delete(b.muted, tunnel)
+	if on {
+		b.muted[tunnel] = true
 	}
-	return x.Mute(tunnel, on)
+	sides := b.sides()
+	b.mu.Unlock()
+	for _, x := range sides {
+		err = errors.Join(err, x.Mute(tunnel, on))
+	}
+	if err != nil && on { // not by half
+		err = errors.Join(err, b.Mute(tunnel, false))
+	}
+	return err
+}
+
+// Strays are the paths of groups that send by a child on another plane than that of
+// their group, and where they belong: a policy that is read anew moves no child.
+func (b *both) Strays() map[string]string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := map[string]string{}
+	for name := range b.groups {
+		if r, up := b.children[b.sending[name]]; up && r.plane != b.wish(name) {
+			out[name] = b.wish(name)
+		}
+	}
+	return out
 }
 
 // Echoes merges the answers of the planes. It is never closed.
@@ -129,12 +202,8 @@ func (b *both) Echoes() <-chan esp.Echo { return b.echoes }
 
 // forwardEchoes passes answers of a plane on; who reads them late loses some.
 func (b *both) forwardEchoes(x plane) {
-	s, ok := x.(pathSide)
-	if !ok {
-		return
-	}
 	b.running.Go(func() {
-		for e := range s.Echoes() {
+		for e := range x.Echoes() {
 			select {
 			case b.echoes <- e:
 			default:
@@ -145,8 +214,8 @@ func (b *both) forwardEchoes(x plane) {
 
 // grouped refuses to move one path of a group alone.
 func (b *both) grouped(name string) error {
-	if i, ok := b.policy.GroupOf(name); ok {
-		return fmt.Errorf("it is a path of group %s, and all paths of a group are on one plane", b.policy.Groups[i].Name)
+	if g := b.groups[name]; g != nil {
+		return fmt.Errorf("it is a path of group %s, and all paths of a group are on one plane", g.Name)
 	}
 	return nil
 }

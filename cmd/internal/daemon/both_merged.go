@@ -13,10 +13,7 @@ import (
 func (b *both) planes() []plane {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.user == nil {
-		return []plane{b.kernel}
-	}
-	return []plane{b.kernel, b.user}
+	return b.sides()
 }
 
 // Name is what status shows of the planes that run.

@@ -216,6 +216,7 @@ func (g *gateway) serve(ctx context.Context, hup <-chan os.Signal, ended <-chan 
 			g.keepAlive(ctx)
 		case now := <-narrow.C:
 			g.leaveNarrow(ctx, now)
+			g.gather(ctx)
 		case <-g.narrow:
 			g.leaveNarrow(ctx, time.Now())
 		}

@@ -183,6 +183,7 @@ func (g *gateway) reload(ctx context.Context) error {
 	g.metrics.from(p.Policy)
 	g.plan.Store(p)
 	g.groups.apply(p.Policy)
+	g.gather(ctx)
 	g.home.follow(p.Policy)
 	old.wipe()
 	g.warnOfPeers()

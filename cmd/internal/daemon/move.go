@@ -73,6 +73,21 @@ func (g *gateway) settle(ctx context.Context, e ike.Event) {
 	}
 }
 
+// gather brings the paths of groups to the plane that their group has now, by one quick
+// mode each as Move does. One that is dead at present comes when it works again.
+func (g *gateway) gather(ctx context.Context) {
+	b, ok := g.plane.(*both)
+	if !ok {
+		return
+	}
+	for tunnel, where := range b.Strays() {
+		g.log.Info("move", "tunnel", tunnel, "plane", where, "why", "its group is there")
+		if err := g.server.Do(ctx, ike.Rekey{Tunnel: tunnel}); err != nil {
+			g.log.Warn("move", "tunnel", tunnel, "error", err)
+		}
+	}
+}
+
 // Choose is the operator's word for a tunnel: its next child goes there. It holds
 // until the next word or the end of the process. The error says why it cannot be.
 func (b *both) Choose(name, where string) error {
