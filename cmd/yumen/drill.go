@@ -51,7 +51,7 @@ Exit status 0: every path was survived within --limit; 1: not, or nothing was be
 	f := c.Flags()
 	f.DurationVar(&o.Window, "window", o.Window, "agreed time; the exercise ends within it, or is not begun")
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
-	f.DurationVar(&o.Hold, "hold", o.Hold, "how long each path is failed")
+	f.DurationVar(&o.Hold, "hold", o.Hold, "how long each path is failed, at most 59m50s")
 	f.DurationVar(&o.Every, "every", o.Every, "time between two probes, 2ms to 1s")
 	f.DurationVar(&o.Limit, "limit", o.Limit, "longest time without an answer that is a pass")
 	f.BoolVar(&o.Announced, "announced", false, "tell our own end first, as for planned work: only the far end has to find out")
@@ -60,6 +60,9 @@ Exit status 0: every path was survived within --limit; 1: not, or nothing was be
 }
 
 func (o *drillFlags) run(c *cobra.Command, at *place) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
 	client := at.client()
 	s, err := client.Status(c.Context())
 	if err != nil {

@@ -50,7 +50,26 @@ type Group struct {
 	Works   bool              `json:"works"`           // some path that carries is not down
 	Last    *Flip             `json:"last,omitempty"`  // flip
 	Flips   map[string]uint64 `json:"flips,omitempty"` // by reason, since the gateway started
-	Paths   []Path            `json:"paths"`           // in the order of the policy
+	Probe   Probe             `json:"probe"`
+	Paths   []Path            `json:"paths"` // in the order of the policy
+}
+
+// Probe is how the paths of a group are tried.
+type Probe struct {
+	Interval float64 `json:"interval_ms"` // between two probes of one path
+	Lost     int     `json:"lost"`        // in a row, after which a path is down
+	Recover  int     `json:"recover"`     // answers in a row, after which it is good again
+}
+
+// Within is how long a path is silent, at most and give or take an answer, before it
+// is left.
+func (p Probe) Within() time.Duration { return p.times(p.Lost) }
+
+// Again is how long a path must answer before it is good again.
+func (p Probe) Again() time.Duration { return p.times(p.Recover) }
+
+func (p Probe) times(n int) time.Duration {
+	return time.Duration(float64(n) * p.Interval * float64(time.Millisecond))
 }
 
 // Flip is a change of who carries a group's traffic.

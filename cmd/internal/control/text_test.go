@@ -45,7 +45,8 @@ func sample() Status {
 		},
 		Groups: []Group{
 			{Name: "dr", Mode: "active-standby", Carries: []string{"dr-b"}, Works: true, Flips: map[string]uint64{"start": 1, "probe-lost": 2},
-				Last: &Flip{At: *ago(40 * time.Second), From: []string{"dr-a"}, To: []string{"dr-b"}, Reason: "probe-lost", Cause: "dr-a"},
+				Probe: Probe{Interval: 100, Lost: 3, Recover: 10},
+				Last:  &Flip{At: *ago(40 * time.Second), From: []string{"dr-a"}, To: []string{"dr-b"}, Reason: "probe-lost", Cause: "dr-a"},
 				Paths: []Path{
 					{Tunnel: "dr-a", State: "down", Why: "drill", Since: ago(40 * time.Second), Priority: 1, Weight: 1, Loss: 62, RTT: 1.25, Jitter: 0.5,
 						Probes: 1000, Lost: 400, Failed: in(20 * time.Second)},

@@ -27,6 +27,9 @@ func TestAGroupLeavesADeadPathAndReturnsWhenItIsGoodAgain(t *testing.T) {
 	if g.Last == nil || g.Last.Reason != "probe-lost" || g.Flips["probe-lost"] != 1 || !g.Works || !slices.Equal(g.Carries, []string{"b"}) {
 		t.Errorf("the group is %+v", g)
 	}
+	if g.Probe != (control.Probe{Interval: 20, Lost: 4, Recover: 3}) || g.Probe.Within() != 80*time.Millisecond || g.Probe.Again() != 60*time.Millisecond {
+		t.Errorf("its probes are %+v", g.Probe)
+	}
 	if p := s.state("a"); p.State != "down" || p.Why != "probe-lost" || p.Lost == 0 {
 		t.Errorf("the path is %+v", p)
 	}

@@ -126,6 +126,7 @@ func groupOf(p policy.Group, v warm.View) control.Group {
 		out.Last = &control.Flip{At: f.At, From: f.From, To: f.To, Reason: string(f.Reason), Cause: f.Cause}
 	}
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	out.Probe = control.Probe{Interval: ms(p.Probe.Interval), Lost: p.Probe.Lost, Recover: p.Probe.Recover}
 	for i, x := range v.Paths {
 		if x.Carries {
 			out.Carries = append(out.Carries, x.Tunnel)

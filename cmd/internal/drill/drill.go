@@ -43,15 +43,48 @@ func Standard() Options {
 }
 
 const (
-	before   = 2 * time.Second        // of probes while nothing is wrong
-	answers  = time.Second            // for those that are under way
-	look     = 100 * time.Millisecond // between two questions how it goes
-	goodness = time.Minute            // for a path to be good again
-	spare    = 10 * time.Second       // after which a gateway restores a path that nobody restored
+	before  = 2 * time.Second        // of probes while nothing is wrong
+	answers = time.Second            // for those that are under way
+	look    = 100 * time.Millisecond // between two questions how it goes
+	spare   = 10 * time.Second       // after which a gateway restores a path that nobody restored
+	// A path that was restored is good again, and the answers to what was sent are
+	// there, after leastReturn or what the probes of its group take; it is waited for
+	// three times as long, and for leastPatience at least.
+	leastReturn   = 2 * time.Second
+	leastPatience = time.Minute
 )
+
+// maxHold is the longest that a path may be failed: the gateway restores it before its
+// own limit.
+const maxHold = control.MaxFailure - spare
 
 // ErrRefused says that nothing was begun, and why in words.
 var ErrRefused = errors.New("the drill is refused")
+
+// Validate refuses options that no gateway could follow, each by its flag. The error
+// wraps ErrRefused.
+func (o Options) Validate() error {
+	for _, f := range []struct {
+		flag            string
+		is, least, most time.Duration
+	}{
+		{"window", o.Window, time.Second, 0},
+		{"hold", o.Hold, look, maxHold},
+		{"every", o.Every, control.MinTrace, time.Second},
+		{"limit", o.Limit, time.Millisecond, 0},
+	} {
+		switch {
+		case f.is < f.least:
+			return fmt.Errorf("%w: --%s %v is less than %v", ErrRefused, f.flag, f.is, f.least)
+		case f.most > 0 && f.is > f.most:
+			return fmt.Errorf("%w: --%s %v is more than %v", ErrRefused, f.flag, f.is, f.most)
+		}
+	}
+	return nil
+}
+
+// recovery is how long a path that was restored takes to be good again.
+func recovery(g control.Group) time.Duration { return max(leastReturn, g.Probe.Again()+answers) }
 
 // Plan is what an exercise would do, for whoever has to say yes.
 type Plan struct {
@@ -70,6 +103,9 @@ func Check(s control.Status, o Options) (Plan, error) {
 		return refuse("the policy has no group %q; it has: %s", o.Group, names(s.Groups))
 	}
 	g := s.Groups[at]
+	if least := g.Probe.Within(); o.Hold <= least {
+		return refuse("--hold %v is too short: a path of the group is left after %d probes without an answer, which takes %v", o.Hold, g.Probe.Lost, least)
+	}
 	p := Plan{Group: g, Takes: before + answers}
 	for _, x := range g.Paths {
 		if x.Failed != nil {
@@ -82,10 +118,13 @@ func Check(s control.Status, o Options) (Plan, error) {
 			continue // nothing to fail
 		}
 		p.Paths = append(p.Paths, x.Tunnel)
-		p.Takes += o.Hold + 2*time.Second
+		p.Takes += o.Hold + recovery(g)
 	}
-	if p.Takes > o.Window {
-		return refuse("it takes about %v, and the window is %v", p.Takes.Round(time.Second), o.Window)
+	switch takes := p.Takes.Round(time.Second); {
+	case p.Takes > o.Window:
+		return refuse("it takes about %v, and --window is %v", takes, o.Window)
+	case p.Takes > control.MaxTrace:
+		return refuse("it takes about %v, and a gateway sends probes for %v at most: choose a shorter --hold", takes, control.MaxTrace)
 	}
 	return p, nil
 }
@@ -131,6 +170,9 @@ type exercise struct {
 // got, unless nothing was begun; when ctx ends, it restores first. The error wraps
 // ErrRefused when nothing was begun.
 func Run(ctx context.Context, to Gateway, o Options) (*Report, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
 	s, err := to.Status(ctx)
 	if err != nil {
 		return nil, err
@@ -142,7 +184,7 @@ func Run(ctx context.Context, to Gateway, o Options) (*Report, error) {
 	e := &exercise{Options: o, to: to, next: 1, report: newReport(s, plan, o)}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Window, errors.New("the agreed window is over"))
 	defer cancel()
-	if err := to.Trace(ctx, o.Group, o.Every, o.Window); err != nil {
+	if err := to.Trace(ctx, o.Group, o.Every, min(o.Window, control.MaxTrace)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	err = e.all(ctx, plan)
@@ -208,9 +250,10 @@ func (e *exercise) path(ctx context.Context, tunnel string) error {
 }
 
 // moved waits until the group sends by other paths than the one that failed, for as
-// long as a pass may take. Zero: it did not, or it never sent by this one.
+// long as a pass may take and the path has failed. Zero: it did not, or it never sent by
+// this one.
 func (e *exercise) moved(ctx context.Context, tunnel string, since time.Time) time.Time {
-	for end := since.Add(e.Limit); ctx.Err() == nil; {
+	for end := since.Add(min(e.Limit, e.Hold)); ctx.Err() == nil; {
 		if g, err := e.group(ctx); err == nil && !slices.Contains(g.Carries, tunnel) {
 			if g.Last != nil && g.Last.At.After(since) {
 				return g.Last.At
@@ -227,11 +270,13 @@ func (e *exercise) moved(ctx context.Context, tunnel string, since time.Time) ti
 // good waits until a path that was restored is good.
 func (e *exercise) good(ctx context.Context, tunnel string) error {
 	state := ""
-	for end := time.Now().Add(goodness); time.Now().Before(end); {
+	patience := leastPatience
+	for begun := time.Now(); time.Since(begun) < patience; {
 		g, err := e.group(ctx)
 		if err != nil {
 			return err
 		}
+		patience = max(patience, 3*recovery(g))
 		for _, x := range g.Paths {
 			if state = x.State; x.Tunnel == tunnel && state == "good" {
 				return e.wait(ctx, answers)
@@ -241,7 +286,7 @@ func (e *exercise) good(ctx context.Context, tunnel string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("path %s was restored and is not good again after %v", tunnel, goodness)
+	return fmt.Errorf("path %s was restored and is not good again after %v", tunnel, patience)
 }
 
 func (e *exercise) group(ctx context.Context) (control.Group, error) {

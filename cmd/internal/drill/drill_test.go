@@ -26,12 +26,14 @@ type pair struct {
 	asked        []string
 	stuck        bool // no path takes over
 	refuse       error
+	recover      int // as a policy says it
+	traces       []time.Duration
 }
 
 var pathNames = [2]string{"dr-a", "dr-b"}
 
 func newPair() *pair {
-	return &pair{ours: 300 * time.Millisecond, theirs: 320 * time.Millisecond, states: [2]string{"good", "good"}}
+	return &pair{ours: 300 * time.Millisecond, theirs: 320 * time.Millisecond, states: [2]string{"good", "good"}, recover: 10}
 }
 
 // cut reports whether a path was cut at a time, and since when.
@@ -52,7 +54,8 @@ func (p *pair) carries(at time.Time, delay time.Duration) int {
 func (p *pair) Status(context.Context) (control.Status, error) {
 	now := time.Now()
 	at := p.carries(now, p.ours)
-	g := control.Group{Name: "dr", Mode: "active-standby", Carries: []string{pathNames[at]}, Works: true}
+	g := control.Group{Name: "dr", Mode: "active-standby", Carries: []string{pathNames[at]}, Works: true,
+		Probe: control.Probe{Interval: 100, Lost: 3, Recover: p.recover}}
 	if at == 1 {
 		g.Last = &control.Flip{At: p.failed[0].from.Add(p.ours), Reason: "probe-lost", Cause: "dr-a"}
 	}
@@ -96,6 +99,7 @@ func (p *pair) Trace(ctx context.Context, _ string, every, last time.Duration) e
 		return err
 	}
 	p.asked = append(p.asked, fmt.Sprint("trace ", last > 0))
+	p.traces = append(p.traces, last)
 	if last > 0 {
 		p.begun, p.every = time.Now(), every
 	}
@@ -207,7 +211,10 @@ func TestADrillIsRefusedWithoutAHealthyAlternative(t *testing.T) {
 		"one path is down": {func(g *control.Group, _ *Options) { g.Paths[1].State, g.Paths[1].Why = "down", "link-down" }, "dr-a has no healthy alternative: dr-a is good, dr-b is down (link-down)"},
 		"one is bad":       {func(g *control.Group, _ *Options) { g.Paths[0].State = "bad" }, "dr-b has no healthy alternative"},
 		"somebody else's":  {func(g *control.Group, _ *Options) { g.Paths[0].Failed = &until }, "somebody else"},
-		"a short window":   {func(_ *control.Group, o *Options) { o.Window = 10 * time.Second }, "the window is 10s"},
+		"a short window":   {func(_ *control.Group, o *Options) { o.Window = 10 * time.Second }, "--window is 10s"},
+		"a short hold":     {func(g *control.Group, _ *Options) { g.Probe.Lost = 50 }, "--hold 5s is too short: a path of the group is left after 50 probes without an answer, which takes 5s"},
+		"slow to recover":  {func(g *control.Group, _ *Options) { g.Probe.Recover = 1480 }, "it takes about 5m11s, and --window is 5m0s"},
+		"longer than told": {func(_ *control.Group, o *Options) { o.Window, o.Hold = 3*time.Hour, 40*time.Minute }, "it takes about 1h20m7s, and a gateway sends probes for 1h0m0s at most"},
 	} {
 		s, _ := newPair().Status(t.Context())
 		o := options()
@@ -221,6 +228,61 @@ func TestADrillIsRefusedWithoutAHealthyAlternative(t *testing.T) {
 		p.states[1] = "down"
 		if r, err := Run(t.Context(), p, options()); r != nil || !errors.Is(err, ErrRefused) || len(p.asked) > 0 {
 			t.Errorf("%v, asked for %v", err, p.asked)
+		}
+	})
+}
+
+func TestOptionsThatNoGatewayFollowsAreRefusedByTheirFlags(t *testing.T) {
+	for why, change := range map[string]func(o *Options){
+		"--window -1m0s is less than 1s":    func(o *Options) { o.Window = -time.Minute },
+		"--hold 0s is less than 100ms":      func(o *Options) { o.Hold = 0 },
+		"--hold 1h0m0s is more than 59m50s": func(o *Options) { o.Hold = time.Hour },
+		"--every 1ms is less than 2ms":      func(o *Options) { o.Every = time.Millisecond },
+		"--every 1.5s is more than 1s":      func(o *Options) { o.Every = 1500 * time.Millisecond },
+		"--limit 0s is less than 1ms":       func(o *Options) { o.Limit = 0 },
+	} {
+		p, o := newPair(), options()
+		change(&o)
+		if _, err := Run(t.Context(), p, o); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), why) || len(p.asked) > 0 {
+			t.Errorf("%v, want %q; asked for %v", err, why, p.asked)
+		}
+	}
+}
+
+// A window of hours is an agreement, not the length of the exercise.
+func TestALongWindowIsNoLongTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, o := newPair(), options()
+		o.Window = 3 * time.Hour
+		if r, err := Run(t.Context(), p, o); err != nil || !r.Passed || p.traces[0] != control.MaxTrace {
+			t.Errorf("%v, %+v, probes for %v", err, r, p.traces)
+		}
+	})
+}
+
+// The time that a drill grants follows from the probes of the group: one that recovers
+// slowly is waited for.
+func TestAPathThatRecoversSlowlyIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, o := newPair(), options()
+		p.recover, o.Window = 900, 30*time.Minute
+		time.AfterFunc(4*time.Second, func() { p.states[0] = "recovering" })
+		time.AfterFunc(97*time.Second, func() { p.states[0] = "good" })
+		r, err := Run(t.Context(), p, o)
+		if err != nil || len(r.Paths) != 2 {
+			t.Errorf("%v, %+v", err, r)
+		}
+	})
+}
+
+// However long a pass may take, a path is failed for as long as was said.
+func TestALimitHoldsNoPathDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, o := newPair(), options()
+		p.stuck, o.Limit = true, time.Minute
+		r, _ := Run(t.Context(), p, o)
+		if held := r.Paths[0].Restored.Sub(r.Paths[0].Failed); held > 6*time.Second {
+			t.Errorf("it was failed for %v", held)
 		}
 	})
 }
