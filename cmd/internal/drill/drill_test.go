@@ -28,6 +28,7 @@ type pair struct {
 	refuse       error
 	recover      int // as a policy says it
 	traces       []time.Duration
+	pings        bool // what answers is not the far data plane
 }
 
 var pathNames = [2]string{"dr-a", "dr-b"}
@@ -121,6 +122,9 @@ func (p *pair) Samples(_ context.Context, _ string, from uint64) (control.Sample
 		_, lostBack := p.cut(home, back)
 		if !lostThere && !lostBack && !back.After(time.Now()) {
 			s.Answered, s.By = back.Add(time.Millisecond).UnixNano(), pathNames[home]
+			if !p.pings {
+				s.Far = back.UnixNano()
+			}
 		}
 		out.Probes = append(out.Probes, s)
 	}
@@ -323,6 +327,29 @@ func TestReportIsTextJSONAndOnePage(t *testing.T) {
 		}
 		if strings.Contains(html.String(), "http://") && strings.Count(html.String(), "http") != strings.Count(html.String(), "http://www.w3.org/2000/svg") {
 			t.Error("the page needs another file")
+		}
+	})
+}
+
+func TestAReportOfPingsSaysThatTheWayBackIsNotMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair()
+		p.pings = true
+		r, err := Run(t.Context(), p, options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text, js, html strings.Builder
+		if err := errors.Join(r.WriteText(&text), r.WriteJSON(&js), r.WriteHTML(&html)); err != nil {
+			t.Fatal(err)
+		}
+		for name, out := range map[string]string{"text": text.String(), "page": html.String()} {
+			if !strings.Contains(out, "PASSED on the way there, way back not measured") || !strings.Contains(out, "30, 300 ms") || strings.Contains(out, "answered in the same way") {
+				t.Errorf("the %s is\n%s", name, out)
+			}
+		}
+		if !strings.Contains(js.String(), `"back_not_measured": true`) {
+			t.Errorf("JSON: %s", js.String())
 		}
 	})
 }

@@ -23,6 +23,8 @@ type Measure struct {
 	Gap   float64   `json:"gap_ms"`
 	There Direction `json:"there"` // from here to the far end
 	Back  Direction `json:"back"`  // from the far end to here
+	// Blind: what was lost on the way back is not known. See measure.
+	Blind bool `json:"back_not_measured,omitempty"`
 	// Moved says by which path traffic went on, as answers came in.
 	Moved []string `json:"moved,omitempty"`
 	Again bool     `json:"again"` // traffic passed at the end
@@ -38,8 +40,15 @@ type change struct {
 // measure reads the probes that were sent between at and end. A probe that left before
 // our own end had moved and was not answered was lost on the way there; one that left
 // later was lost on the way back, because then it had a path that works.
+//
+// That holds where the far data plane answers, as its traffic goes, which it says by its
+// clock. A ping is answered by a host, or by a gateway that sends the answer by the path
+// that the question came by (fwmark_reflect): nothing is lost on the way back that the
+// traffic may lose, and what is lost is of neither way.
 func measure(probes []control.Sample, c change) Measure {
-	var m Measure
+	answered := func(s control.Sample) bool { return s.Answered != 0 }
+	told := func(s control.Sample) bool { return s.Far != 0 }
+	m := Measure{Blind: slices.ContainsFunc(probes, answered) && !slices.ContainsFunc(probes, told)}
 	first := slices.IndexFunc(probes, func(s control.Sample) bool { return s.Sent >= c.at })
 	if first < 0 {
 		return m
@@ -57,9 +66,10 @@ func measure(probes []control.Sample, c change) Measure {
 		if s.Answered == 0 {
 			m.Lost++
 			m.Again = false
-			if s.Sent < c.moved {
+			switch {
+			case s.Sent < c.moved:
 				m.There.Lost++
-			} else {
+			case !m.Blind:
 				m.Back.Lost++
 			}
 			continue
@@ -82,6 +92,14 @@ func measure(probes []control.Sample, c change) Measure {
 		m.Back.Recovered = ms(backFrom - c.at)
 	}
 	return m
+}
+
+// Homeward is the way back in words.
+func (m Measure) Homeward() string {
+	if m.Blind {
+		return "not measured"
+	}
+	return m.Back.String()
 }
 
 // open is the time without an answer that had not ended.

@@ -13,7 +13,7 @@ func story(n int, answered func(i int) int64) (out []control.Sample) {
 	for i := range n {
 		s := control.Sample{Seq: uint64(i + 1), Sent: int64(i) * 10 * milli}
 		if a := answered(i); a > 0 {
-			s.Answered, s.By = s.Sent+a*milli, "dr-a"
+			s.Answered, s.Far, s.By = s.Sent+a*milli, s.Sent+1, "dr-a"
 			if i >= 20 {
 				s.By = "dr-b"
 			}
@@ -64,5 +64,22 @@ func TestLossIsToldByDirectionAndTime(t *testing.T) {
 	m := measure(story(60, always), change{at: 100 * milli, end: 400 * milli})
 	if len(m.Moved) != 2 || m.Moved[0] != "dr-a" || m.Moved[1] != "dr-b" {
 		t.Errorf("it went by %v", m.Moved)
+	}
+}
+
+// Pings are answered by the path that they came by, or by nobody knows which.
+func TestTheWayBackOfAPingIsNotMeasured(t *testing.T) {
+	probes := story(60, func(i int) int64 {
+		if i >= 20 && i < 35 {
+			return 0
+		}
+		return 2
+	})
+	for i := range probes {
+		probes[i].Far = 0
+	}
+	m := measure(probes, change{at: 200 * milli, end: 600 * milli, moved: 320 * milli})
+	if !m.Blind || m.Back != (Direction{}) || m.Homeward() != "not measured" || m.Lost != 15 || m.There != (Direction{12, 120}) {
+		t.Errorf("%+v", m)
 	}
 }

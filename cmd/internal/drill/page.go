@@ -12,7 +12,7 @@ import (
 // WriteHTML writes the report as one file that needs no other.
 func (r *Report) WriteHTML(w io.Writer) error {
 	return page.Execute(w, map[string]any{"R": r, "Plot": template.HTML(r.plot()), "Verdict": r.verdict(), "Site": r.site(),
-		"Day": r.Begun.Format(time.DateOnly), "From": r.Begun.Format(time.RFC3339), "To": r.Ended.Format(time.TimeOnly), "Legend": legend()})
+		"Day": r.Begun.Format(time.DateOnly), "From": r.Begun.Format(time.RFC3339), "To": r.Ended.Format(time.TimeOnly), "Legend": r.legend()})
 }
 
 var page = template.Must(template.New("report").Funcs(template.FuncMap{"yes": yes}).Parse(`<!DOCTYPE html>
@@ -28,7 +28,7 @@ th:first-child, td:first-child { text-align: left } .bad { color: #b03030 } .goo
 In all {{.R.Whole.Sent}} probes, {{.R.Whole.Lost}} lost, longest time without an answer {{printf "%.0f" .R.Whole.Gap}} ms.</p>
 {{if .R.Why}}<p class="bad">{{.R.Why}}</p>{{end}}
 <table><tr><th>Path 路径<th>Carried 承载<th>Probes 探测<th>Lost 丢失<th>Gap 中断 ms<th>There 去向<th>Back 回向<th>Lost on return 恢复时丢失
-{{range .R.Paths}}<tr><td>{{.Path}}<td>{{yes .Carried}}<td>{{.Failure.Sent}}<td>{{.Failure.Lost}}<td>{{printf "%.0f" .Failure.Gap}}<td>{{.Failure.There}}<td>{{.Failure.Back}}<td>{{.Return.Lost}}
+{{range .R.Paths}}<tr><td>{{.Path}}<td>{{yes .Carried}}<td>{{.Failure.Sent}}<td>{{.Failure.Lost}}<td>{{printf "%.0f" .Failure.Gap}}<td>{{.Failure.There}}<td>{{.Failure.Homeward}}<td>{{.Return.Lost}}
 {{end}}</table>
 {{.Plot}}
 {{range .Legend}}<p>{{.}}</p>{{end}}

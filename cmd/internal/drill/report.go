@@ -111,7 +111,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	line("%-20s %-9s %6s %6s %8s   %-18s %-18s %s", "path", "carried", "probes", "lost", "gap ms", "there lost, ms", "back lost, ms", "lost on return")
 	for _, x := range r.Paths {
 		line("%-20s %-9s %6d %6d %8.0f   %-18s %-18s %d", x.Path, yes(x.Carried), x.Failure.Sent, x.Failure.Lost, x.Failure.Gap,
-			x.Failure.There, x.Failure.Back, x.Return.Lost)
+			x.Failure.There, x.Failure.Homeward(), x.Return.Lost)
 	}
 	line("")
 	line("In all %d probes, %d lost, longest time without an answer %.0f ms.", r.Whole.Sent, r.Whole.Lost, r.Whole.Gap)
@@ -119,7 +119,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		line("Not passed: %s", r.Why)
 	}
 	line("")
-	for _, s := range legend() {
+	for _, s := range r.legend() {
 		line("%s", s)
 	}
 	_, err := io.WriteString(w, b.String())
@@ -127,7 +127,13 @@ func (r *Report) WriteText(w io.Writer) error {
 }
 
 // legend says what the columns are.
-func legend() []string {
+func (r *Report) legend() []string {
+	if r.Whole.Blind {
+		return []string{
+			"Probes are numbered pings to probe.target, and leave as the group's traffic does. there: what was lost on the way to the far end, and after how long probes passed again.",
+			"back is not measured: the far end may answer a ping by the path that it came by, whatever path its traffic takes. Exercise the group from the far end too: its way there is this end's way back.",
+		}
+	}
 	return []string{
 		"Probes are numbered ESP packets that travel as the group's traffic does, and are answered in the same way.",
 		"there, back: what was lost on the way to the far end and on the way back, and after how long probes passed again.",
@@ -147,7 +153,10 @@ func (d Direction) String() string {
 }
 
 func (r *Report) verdict() string {
-	if r.Passed {
+	switch {
+	case r.Passed && r.Whole.Blind:
+		return "PASSED on the way there, way back not measured"
+	case r.Passed:
 		return "PASSED"
 	}
 	return "NOT PASSED"
