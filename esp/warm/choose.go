@@ -87,13 +87,15 @@ func (g *Group) wanted(now time.Time, best, current int) []bool {
 		})
 	case current == int(Untried) && g.settling:
 		return g.filter(func(i int) bool { return g.paths[i].told == Good || g.paths[i].told == Untried })
-	case current == int(Untried):
-		return g.filter(func(i int) bool { return g.carry[i] && g.paths[i].told == Untried }) // it will show soon
+	case current == int(Untried), current == int(Unanswered) && best == int(Untried):
+		return g.filter(func(i int) bool { return g.carry[i] && g.unknown(i) }) // it will show soon
+	case current == int(Unanswered) && best == int(Unanswered) && g.policy.Mode == policy.LoadShare:
+		return g.ranked(best) // also those whose child came later
 	case best == int(Recovering) && current > best && now.Sub(g.flipped) < g.hold():
 		return g.carry // it may be gone again in a moment
 	case best < current:
 		return g.ranked(best)
-	case best == int(Down) && g.stranded && g.hadAnswers() && now.Sub(g.turned) >= g.turn():
+	case best == int(Down) && g.stranded && now.Sub(g.turned) >= g.turn():
 		return g.next()
 	case best >= int(Down):
 		return g.carry
@@ -133,15 +135,9 @@ func (g *Group) better(i int) bool {
 	return false
 }
 
-// hadAnswers: somebody at the far end answers probes at all. Where nobody ever did,
-// that says nothing of the paths.
-func (g *Group) hadAnswers() bool {
-	for _, p := range g.paths {
-		if p.heard {
-			return true
-		}
-	}
-	return false
+// unknown: nothing was heard of path i yet, or ever, and nothing else is against it.
+func (g *Group) unknown(i int) bool {
+	return g.paths[i].told == Untried || g.paths[i].told == Unanswered
 }
 
 // next is the path behind the one that carries, among those that are only dead.

@@ -142,6 +142,9 @@ func (p *path) answered(now, at time.Time, seq uint64) {
 			return // repeated
 		}
 		late := one.fate == lost
+		if !p.heard {
+			p.failed = false // what was lost before says nothing: perhaps nobody answered
+		}
 		one.fate, one.trip = answered, max(at.Sub(one.sent), 0)
 		p.measure(one.trip)
 		p.heard, p.middle = true, p.median()
@@ -354,6 +357,8 @@ func (p *path) state() State {
 		return Bad
 	case !p.failed:
 		return Untried
+	case !p.heard:
+		return Unanswered
 	case p.run > 0:
 		return Recovering
 	}

@@ -14,6 +14,9 @@
 //     path that flaps cannot take the traffic along.
 //   - When none works, the last one keeps the traffic, and those that have a child take
 //     turns, slowly: it may be that only the probes are lost.
+//
+// Of a path that never answered probes cannot tell anything: its far end may answer none.
+// It counts as one that works, for want of one that is known to.
 package warm
 
 import (
@@ -51,16 +54,17 @@ const (
 	Good       State = iota
 	Bad              // it works, but loses or delays too much
 	Untried          // it has a child, and its probes have not yet told enough
+	Unanswered       // it has a child, and no probe was ever answered
 	Recovering       // it had failed, and answers again, for too short a time
 	Down             // it does not work
 )
 
 func (s State) String() string {
-	return [...]string{"good", "bad", "untried", "recovering", "down"}[min(s, Down)]
+	return [...]string{"good", "bad", "untried", "unanswered", "recovering", "down"}[min(s, Down)]
 }
 
 // States lists every state.
-func States() []State { return []State{Good, Bad, Untried, Recovering, Down} }
+func States() []State { return []State{Good, Bad, Untried, Unanswered, Recovering, Down} }
 
 const (
 	// settling is how long after the first choice a better path takes over at once:

@@ -159,6 +159,79 @@ func TestAFarEndThatNeverAnsweredKeepsTheFirstPath(t *testing.T) {
 	if got := m.g.Steer(); len(got) != 1 || got[0].Tunnel != "path-a" {
 		t.Errorf("carried by %v", got)
 	}
+	// It may be that it answers no probes: that is no failure, and no flip when it begins to.
+	for _, p := range m.g.View().Paths {
+		if p.State != warm.Unanswered || p.Why != warm.ProbeLost {
+			t.Errorf("%+v", p)
+		}
+	}
+	if flips := m.rounds(30, 2, 0, 1); len(flips) != 0 || m.g.View().Paths[0].State != warm.Good {
+		t.Errorf("when it answers: %+v, %+v", flips, m.g.View().Paths)
+	}
+	m.rounds(10, 2)
+	if v := m.g.View(); v.Paths[0].State != warm.Down || v.Paths[1].State != warm.Down {
+		t.Errorf("when it no longer does: %+v", v.Paths)
+	}
+}
+
+// apart sends probes by two members, the second one a moment later each time, and lets
+// every clock strike; the second one is answered, or nobody is.
+func (m *machine) apart(n int, answered bool) (flips []warm.Flip) {
+	take := func(in warm.Input) {
+		if f := m.step(in); f != nil {
+			flips = append(flips, *f)
+		}
+	}
+	for range n {
+		m.seq++
+		for i := range 2 {
+			m.now = m.now.Add(time.Millisecond)
+			take(warm.Sent{Member: i, Seq: m.seq})
+		}
+		if answered {
+			m.now = m.now.Add(time.Millisecond)
+			take(warm.Answered{Member: 1, Seq: m.seq})
+		}
+		end := m.now.Add(95 * time.Millisecond)
+		for next := m.g.Next(m.now); !next.IsZero() && next.Before(end); next = m.g.Next(m.now) {
+			m.now = next
+			take(warm.Tick{})
+		}
+		m.now = end
+	}
+	return flips
+}
+
+func TestAPathThatNeverAnsweredIsLeftForOneThatIsKnownToWork(t *testing.T) {
+	m := newMachine(t, groupOf(2))
+	m.up(2)
+	if flips := m.apart(200, false); len(flips) != 0 {
+		t.Errorf("one that is not known either took over: %+v", flips)
+	}
+	if flips := m.apart(9, true); len(flips) != 0 {
+		t.Errorf("one that has hardly answered took over: %+v", flips)
+	}
+	if flips := m.apart(2, true); len(flips) != 1 || flips[0].To[0] != "path-b" || flips[0].Reason != warm.ProbeLost {
+		t.Errorf("%+v", flips)
+	}
+	m.step(warm.Child{Member: 1, Up: false})
+	if got := m.g.Steer(); got[0].Tunnel != "path-a" {
+		t.Errorf("without a child the other one still carries: %v", got)
+	}
+}
+
+func TestPathsThatNeverAnsweredShareTheLoad(t *testing.T) {
+	g := groupOf(2)
+	g.Mode = policy.LoadShare
+	g.Members[1].Priority = 1
+	m := newMachine(t, g)
+	m.up(1)
+	m.rounds(200, 1)
+	m.step(warm.Child{Member: 1, Up: true})
+	m.apart(200, false)
+	if got := m.g.Steer(); len(got) != 2 {
+		t.Errorf("carried by %v", got)
+	}
 }
 
 func TestALateAnswerIsNoLoss(t *testing.T) {

@@ -84,7 +84,7 @@ type Flip struct {
 // Path is one member of a group.
 type Path struct {
 	Tunnel   string     `json:"tunnel"`
-	State    string     `json:"state"`         // good, bad, untried, recovering, down
+	State    string     `json:"state"`         // good, bad, untried, unanswered, recovering, down
 	Why      string     `json:"why,omitempty"` // of a state that is not good: a word of Flip.Reason
 	Since    *time.Time `json:"since,omitempty"`
 	Carries  bool       `json:"carries"`
@@ -93,8 +93,9 @@ type Path struct {
 	Loss     int        `json:"loss_percent"` // of the last 50 probes
 	RTT      float64    `json:"rtt_ms"`       // median; 0: no answer yet
 	Jitter   float64    `json:"jitter_ms"`
-	Probes   uint64     `json:"probes"`      // whose end is known
-	Lost     uint64     `json:"probes_lost"` // of those
+	Probes   uint64     `json:"probes"`                // whose end is known
+	Lost     uint64     `json:"probes_lost"`           // of those
+	Unsent   string     `json:"probe_error,omitempty"` // why its probes do not leave
 	Failed   *time.Time `json:"failed_until,omitempty"`
 }
 
@@ -276,6 +277,9 @@ func (p *page) path(x Path) {
 	line += fmt.Sprintf(", priority %d, loss %d%%", x.Priority, x.Loss)
 	if x.RTT > 0 {
 		line += fmt.Sprintf(", rtt %.1f ms, jitter %.1f ms", x.RTT, x.Jitter)
+	}
+	if x.Unsent != "" {
+		line += ", NO PROBE LEAVES: " + x.Unsent
 	}
 	if x.Failed != nil {
 		line += ", failed by an operator, restored " + p.until(*x.Failed)

@@ -54,6 +54,9 @@ func sample() Status {
 			{Name: "lan", Mode: "load-share", Carries: []string{"x", "y"}, Paths: []Path{
 				{Tunnel: "x", State: "down", Why: "probe-lost", Carries: true, Priority: 1, Weight: 3, Loss: 100},
 				{Tunnel: "y", State: "down", Why: "link-down", Carries: true, Priority: 1, Weight: 1, Loss: 100}}},
+			{Name: "far", Mode: "active-standby", Carries: []string{"m"}, Works: true, Paths: []Path{
+				{Tunnel: "m", State: "unanswered", Why: "probe-lost", Carries: true, Priority: 1, Weight: 1, Loss: 100, Probes: 50, Lost: 50,
+					Unsent: "probe m: no address of this host lies in its local selector"}}},
 			{Name: "new", Mode: "active-standby", Carries: []string{}, Paths: []Path{{Tunnel: "n", State: "down", Why: "no-child", Priority: 1, Weight: 1}}},
 		},
 		Refusals: []Refusal{

@@ -30,6 +30,7 @@ type fakePaths struct {
 	muted  map[string]bool
 	asked  map[string]int
 	refuse error // of Steer
+	unsent error // of Echo
 }
 
 func newFakePaths() *fakePaths {
@@ -55,6 +56,9 @@ func (f *fakePaths) Echo(name string, seq uint64, _ int64) error {
 	defer f.mu.Unlock()
 	if name == "childless" {
 		return fmt.Errorf("probe: %w", esp.ErrNoChild)
+	}
+	if f.unsent != nil {
+		return f.unsent
 	}
 	f.asked[name]++
 	if !f.dead[name] && !f.muted[name] {

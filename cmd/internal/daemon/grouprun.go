@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -34,10 +35,11 @@ type runner struct {
 	unsteery time.Time // when to steer again, after the plane refused; zero: it did not
 	works    bool      // as told last
 
-	mu    sync.Mutex // guards what follows
-	group *warm.Group
-	has   []bool // members that have a child
-	trace trace
+	mu     sync.Mutex // guards what follows
+	group  *warm.Group
+	has    []bool   // members that have a child
+	unsent []string // by member: why its probes do not leave; empty: they do
+	trace  trace
 }
 
 type answer struct {
@@ -53,7 +55,7 @@ type order struct {
 
 func newRunner(all *groups, p policy.Group) *runner {
 	return &runner{all: all, policy: p, answers: make(chan answer, waitingAnswers), orders: make(chan order, waitingOrders),
-		ended: make(chan struct{}), group: warm.New(p), has: make([]bool, len(p.Members)), works: true}
+		ended: make(chan struct{}), group: warm.New(p), has: make([]bool, len(p.Members)), unsent: make([]string, len(p.Members)), works: true}
 }
 
 // start begins. Numbers of probes go on from those of an earlier process, so that no
@@ -177,11 +179,30 @@ func (r *runner) probe() {
 			r.all.childrenChanged()
 			continue
 		}
-		if err != nil { // lost, as far as the path is concerned
-			r.all.log.Debug("probe", "group", r.policy.Name, "tunnel", m.Tunnel, "error", err)
-		}
+		r.left(i, err)
 		r.stepAt(at, warm.Sent{Member: i, Seq: r.seq})
 	}
+}
+
+// left notes whether a probe left. One that did not is lost, as far as the path is
+// concerned, and the first of a row is told: it may be our own configuration.
+func (r *runner) left(member int, err error) {
+	why := ""
+	if err != nil {
+		why = err.Error()
+	}
+	r.mu.Lock()
+	before := r.unsent[member]
+	r.unsent[member] = why
+	r.mu.Unlock()
+	if err == nil {
+		return
+	}
+	level := slog.LevelDebug
+	if before == "" {
+		level = slog.LevelWarn
+	}
+	r.all.log.Log(context.Background(), level, "probe", "group", r.policy.Name, "tunnel", r.policy.Members[member].Tunnel, "error", err)
 }
 
 func (r *runner) answered(a answer) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,4 +183,43 @@ func TestAPlaneThatRefusesToSteerIsAskedAgain(t *testing.T) {
 	s.plane.refuse = nil
 	s.plane.mu.Unlock()
 	s.carriedBy(t, "b")
+}
+
+func TestAFarEndThatAnswersNoProbesIsNotTakenForDead(t *testing.T) {
+	p := groupPolicy("a", "b")
+	s := newScene(t, &policy.Policy{})
+	s.plane.kill("a", true)
+	s.plane.kill("b", true)
+	s.mu.Lock()
+	s.up["a"], s.up["b"] = true, true
+	s.mu.Unlock()
+	s.apply(p)
+	until(t, "nothing answers", func() bool { return s.state("a").State == "unanswered" && s.state("b").State == "unanswered" })
+	if g := s.status()[0]; !g.Works || !slices.Equal(g.Carries, []string{"a"}) || s.lines.has("group-down") {
+		t.Errorf("the group is %+v", g)
+	}
+	until(t, "the hint is told", func() bool { return s.lines.has("probe.target should name a host") })
+}
+
+func TestAProbeThatDoesNotLeaveIsToldOnceAndShown(t *testing.T) {
+	s := newScene(t, groupPolicy("a", "b"))
+	s.good(t, "a", "b")
+	refuse := func(err error) {
+		s.plane.mu.Lock()
+		defer s.plane.mu.Unlock()
+		s.plane.unsent = err
+	}
+	refuse(errors.New("no address of ours"))
+	until(t, "the paths are down", func() bool { return s.state("a").State == "down" && s.state("b").State == "down" })
+	if got := s.state("a").Unsent; got != "no address of ours" {
+		t.Errorf("the path says %q", got)
+	}
+	s.lines.mu.Lock()
+	told := strings.Count(s.lines.String(), "no address of ours")
+	s.lines.mu.Unlock()
+	if told != 2 {
+		t.Errorf("told %d times, want once for each path", told)
+	}
+	refuse(nil)
+	until(t, "probes leave again", func() bool { return s.state("a").Unsent == "" })
 }

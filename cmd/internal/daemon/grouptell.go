@@ -48,12 +48,15 @@ func (r *runner) tell(out warm.Out) {
 	name := r.policy.Name
 	for _, c := range out.Changes {
 		level := slog.LevelInfo
-		if c.To == warm.Down || c.To == warm.Bad {
+		if c.To == warm.Down || c.To == warm.Unanswered || c.To == warm.Bad {
 			level = slog.LevelWarn
 		}
 		attrs := []slog.Attr{slog.String("group", name), slog.String("tunnel", c.Tunnel), slog.String("from", c.From.String()), slog.String("to", c.To.String())}
 		if c.Why != "" {
 			attrs = append(attrs, slog.String("reason", string(c.Why)))
+		}
+		if c.To == warm.Unanswered {
+			attrs = append(attrs, slog.String("detail", "no probe was ever answered: perhaps the far end answers none, and probe.target should name a host that does"))
 		}
 		r.all.log.LogAttrs(context.Background(), level, "path", attrs...)
 	}
@@ -109,6 +112,11 @@ func (g *groups) status() []control.Group {
 		if r := g.running[p.Name]; r != nil {
 			one := groupOf(p, r.view())
 			one.Flips = g.events.of(p.Name)
+			r.mu.Lock()
+			for i := range one.Paths {
+				one.Paths[i].Unsent = r.unsent[i]
+			}
+			r.mu.Unlock()
 			for i := range one.Paths {
 				if f, ok := g.failed[one.Paths[i].Tunnel]; ok {
 					one.Paths[i].Failed = moment(f.until)
