@@ -73,15 +73,32 @@ func choosePlane(c *config.Config, p *policy.Policy) (name, why string, err erro
 	return kernel, "as configured", nil
 }
 
-// kernelUnfit says which tunnel no kernel can carry in every form.
+// kernelUnfit is the first of kernelFaults.
 func kernelUnfit(p *policy.Policy) error {
-	where := homes(p)
-	for _, t := range p.Tunnels {
-		if h := where[t.Name]; h.why != "" {
-			return fmt.Errorf("tunnel %s: %s", t.Name, h.why)
-		}
+	for _, fault := range kernelFaults(p) {
+		return fault
 	}
 	return nil
+}
+
+// kernelFaults say which groups and tunnels no kernel can carry in every form, each with
+// its place in the policy.
+func kernelFaults(p *policy.Policy) (faults []error) {
+	where := homes(p)
+	told := map[int]bool{} // groups: all paths of one have the same fault
+	for i, t := range p.Tunnels {
+		h := where[t.Name]
+		n, grouped := p.GroupOf(t.Name)
+		switch {
+		case h.why == "" || grouped && told[n]:
+		case grouped:
+			told[n] = true
+			faults = append(faults, fmt.Errorf("groups[%d]: %s", n, h.why))
+		default:
+			faults = append(faults, fmt.Errorf("tunnels[%d]: tunnel %s: %s", i, t.Name, h.why))
+		}
+	}
+	return faults
 }
 
 func kernelConfig(c *config.Config) xfrm.Config {

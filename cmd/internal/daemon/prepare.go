@@ -150,6 +150,10 @@ func (p *Plan) loadPolicy(now time.Time) error {
 	if p.Config.Dataplane == kernel {
 		if err := icvKnown(pol); err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", p.Config.Policy, err))
+		} else {
+			for _, fault := range kernelFaults(pol) {
+				faults = append(faults, fmt.Errorf("%s: %w (dataplane: kernel; or choose dataplane: auto)", p.Config.Policy, fault))
+			}
 		}
 	}
 	for _, peer := range pol.Peers {

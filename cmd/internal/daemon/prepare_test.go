@@ -170,3 +170,37 @@ func TestTheKernelAloneIsNotPreparedForAnUnknownICVLength(t *testing.T) {
 		}
 	}
 }
+
+// check passes nothing that run, or the next reload, refuses.
+func TestTheKernelAloneIsNotPreparedForWhatNoKernelCarries(t *testing.T) {
+	const two = `site: a
+peers:
+  - {name: b, remote: 192.0.2.2, ca: ca.crt, subject: "CN=gw-b,C=CN"}
+  - {name: c, remote: 192.0.2.3, ca: ca.crt, subject: "CN=gw-b,C=CN"}
+tunnels:
+  - {name: one, peer: b, local: 10.1.0.0/16, remote: 10.2.0.0/16}
+  - {name: two, peer: c, local: 10.1.0.0/16, remote: 10.2.0.0/16}
+`
+	const group = "groups:\n  - {name: dr, members: [{tunnel: one}, {tunnel: two}]"
+	for name, c := range map[string]struct{ policy, why string }{
+		"tunnel":         {strings.Replace(onePeer, "remote: 10.2.0.0/16", "remote: 10.2.0.0/16, suites: [sm4gcm128]", 1), "policy.yaml: tunnels[0]: tunnel net: no kernel has SM4-GCM"},
+		"without target": {two + group + "}\n", "policy.yaml: groups[0]: group dr has no probe.target"},
+		"load-share":     {two + group + ", mode: load-share, probe: {target: 10.2.0.1}}\n", "policy.yaml: groups[0]: group dr shares its load"},
+		"one path":       {strings.Replace(two, "name: two", "children: 2, name: two", 1) + group + ", probe: {target: 10.2.0.1}}\n", "policy.yaml: groups[0]: a path of group dr needs it (two: children: 2"},
+		"fit":            {two + group + ", probe: {target: 10.2.0.1}}\n", ""},
+	} {
+		f := newFolder(t)
+		f.write("policy.yaml", c.policy)
+		for _, plane := range []string{"user", "auto", "kernel"} {
+			cfg := f.config()
+			cfg.Dataplane = plane
+			_, err := Prepare(cfg, Build{})
+			switch refused := plane == "kernel" && c.why != ""; {
+			case (err != nil) != refused:
+				t.Errorf("%s, dataplane: %s: %v", name, plane, err)
+			case refused && (!strings.Contains(err.Error(), c.why) || strings.Count(err.Error(), "policy.yaml") != 1):
+				t.Errorf("%s: %v, want %q", name, err, c.why)
+			}
+		}
+	}
+}
