@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -68,6 +69,33 @@ func TestSystemdKnowsEveryLineOfTheUnits(t *testing.T) {
 	}
 	if out, err := exec.Command(judge, args...).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze: %v\n%s", err, out)
+	}
+}
+
+// TestTheProgramIsInstalledWhereUnitsAndScriptsCallIt: the README's line and every
+// sample that names the program by its path.
+func TestTheProgramIsInstalledWhereUnitsAndScriptsCallIt(t *testing.T) {
+	called := map[string][]string{}
+	note := func(path string, is *regexp.Regexp) {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range is.FindAllSubmatch(raw, -1) {
+			called[string(m[1])] = append(called[string(m[1])], filepath.Base(path))
+		}
+	}
+	note("../../../README.md", regexp.MustCompile(`install -m 755 build/yumen (/\S*/)\s`))
+	if len(called) != 1 {
+		t.Fatalf("the README installs into %v", called)
+	}
+	for _, name := range []string{"yumen.service", "yumen-guard.service", "keepalived/yumen-check", "keepalived/yumen-notify"} {
+		note(filepath.Join(samples, name), regexp.MustCompile(`(?:^|[\s=(-])(/\S*/)yumen (?:run|handover|guard|ready)\b`))
+	}
+	for dir, by := range called {
+		if len(called) != 1 || len(by) < 5 {
+			t.Errorf("it is in %s for %v", dir, by)
+		}
 	}
 }
 
