@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type groups struct {
 	running map[string]*runner
 	seats   map[string]seat    // by tunnel
 	failed  map[string]failure // by tunnel
+	lame    map[string]bool    // tunnels whose path does not begin: see link
 }
 
 // seat is the place of a tunnel in its group.
@@ -52,7 +54,7 @@ type failure struct {
 
 func newGroups(plane pathSide, watch linkWatch, log *slog.Logger, children func(ctx context.Context) (ike.Status, error)) *groups {
 	return &groups{plane: plane, links: watch, log: log, events: newGroupCounters(), children: children, changed: make(chan struct{}, 1),
-		running: map[string]*runner{}, failed: map[string]failure{}}
+		running: map[string]*runner{}, failed: map[string]failure{}, lame: map[string]bool{}}
 }
 
 // serve keeps the groups of p, and of each policy that apply brings, until ctx ends.
@@ -141,6 +143,11 @@ func (g *groups) apply(p *policy.Policy) {
 		}
 		g.running[one.Name] = r
 		r.start(g.ctx)
+		for i, m := range one.Members {
+			if g.lame[m.Tunnel] { // which is told only when it changes
+				r.order(warm.Link{Member: i})
+			}
+		}
 	}
 	for _, gone := range before {
 		gone.stop()
@@ -151,6 +158,7 @@ func (g *groups) apply(p *policy.Policy) {
 			g.seats[m.Tunnel] = seat{r, i}
 		}
 	}
+	maps.DeleteFunc(g.lame, func(tunnel string, _ bool) bool { _, still := g.seats[tunnel]; return !still })
 	for tunnel := range g.failed {
 		if _, member := p.GroupOf(tunnel); !member {
 			g.forgive(tunnel)
@@ -221,6 +229,7 @@ func (g *groups) link(n links.State) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if r, i := g.member(n.Name); r != nil {
+		g.lame[n.Name] = !n.Up
 		r.order(warm.Link{Member: i, Up: n.Up})
 		if !n.Up {
 			g.log.Warn("link-down", "group", r.policy.Name, "tunnel", n.Name, "detail", n.Why)

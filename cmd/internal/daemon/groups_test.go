@@ -223,3 +223,22 @@ func TestAProbeThatDoesNotLeaveIsToldOnceAndShown(t *testing.T) {
 	refuse(nil)
 	until(t, "probes leave again", func() bool { return s.state("a").Unsent == "" })
 }
+
+// Links are told when they change, and a group that a reload makes is not there then.
+func TestALinkThatIsDownIsSoInANewGroup(t *testing.T) {
+	s := newScene(t, groupPolicy("a", "b"))
+	s.good(t, "a", "b")
+	s.links.states <- links.State{Name: "a", Why: "eth0 is down"}
+	s.carriedBy(t, "b")
+	next := groupPolicy("a", "b")
+	next.Groups[0].Name = "other"
+	s.apply(next)
+	s.good(t, "b")
+	if p := s.state("a"); p.Why != "link-down" || s.plane.carries("other") != "b" {
+		t.Errorf("the path is %+v, and the group goes by %s", p, s.plane.carries("other"))
+	}
+	s.links.states <- links.State{Name: "a", Up: true}
+	s.good(t, "a")
+	s.apply(next)
+	s.good(t, "a")
+}
