@@ -38,6 +38,7 @@ type child struct {
 	esp.Child
 	e         *Engine
 	t         *tunnel
+	origin    Origin
 	ours      bool // we started its quick mode
 	started   time.Time
 	installed time.Time
@@ -78,7 +79,7 @@ func (c *child) make(x *exchange, pick chosen) {
 		c.Path.Local = netip.AddrPortFrom(s.local.Addr(), 0)
 		c.Path.Remote = netip.AddrPortFrom(s.remote.Addr(), 0)
 	}
-	c.Limits = limits(t, pick.x.life, c.ours)
+	c.Limits, c.origin = limits(t, pick.x.life, c.ours), s.origin()
 	x.theirLife = seconds(pick.x.life.seconds)
 }
 

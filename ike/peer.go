@@ -34,6 +34,7 @@ type peer struct {
 	how      method
 	verifier *trust.Verifier
 	key      secret.Secret // pre-shared; empty with certificates
+	named    string        // see digest; empty: not worked out yet
 	addrs    []netip.Addr  // of an FQDN, as last resolved
 	dial     *dial
 	asked    uint64 // attempt whose addresses are being resolved; 0: none

@@ -47,6 +47,7 @@ type TunnelStatus struct {
 	Children    []esp.Child // newest first, Keymat empty; the first that is InUse carries traffic
 	Installed   []time.Time // beside Children
 	Expires     []time.Time
+	Origins     []Origin
 	InUse       esp.ChildID
 	Beside      []esp.ChildID // in use on further lanes, where the tunnel has children: N
 	Explicit    string        // the line of the entry that says what was found out; empty: nothing was

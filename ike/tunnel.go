@@ -250,6 +250,7 @@ func (e *Engine) reload(cfg Config) {
 		}
 	}
 	e.distrust()
+	e.disown()
 	for _, t := range e.tunnels {
 		if !slices.Contains(tunnels, t) && e.started {
 			t.begin()
@@ -371,6 +372,7 @@ func (t *tunnel) status() TunnelStatus {
 		shown.In.Keymat, shown.Out.Keymat = none, none
 		st.Children = append(st.Children, shown)
 		st.Installed = append(st.Installed, c.installed)
+		st.Origins = append(st.Origins, c.origin)
 		var expires time.Time
 		if c.hard.pending() {
 			expires = c.hard.at

@@ -127,6 +127,17 @@ func (v *Verifier) Verify(now time.Time, sign, enc []byte, intermediates [][]byt
 // freshness of the CRLs and revocation. It serves cached pairs, after a reload
 // too. Errors are *Refusal.
 func (v *Verifier) Current(now time.Time, p *Pair) error {
+	if r := v.valid(now, p); r != nil {
+		return r
+	}
+	if r := v.fits(now, p); r != nil {
+		return r
+	}
+	return nil
+}
+
+// valid asks for the anchor of both chains and the validity of each certificate.
+func (v *Verifier) valid(now time.Time, p *Pair) *Refusal {
 	for _, c := range []*Certificate{&p.Sign, &p.Enc} {
 		if len(c.chain) == 0 || c.chain[len(c.chain)-1].Fingerprint != v.anchor.Fingerprint {
 			return refuse(UnknownCA, "%q was not verified with the anchor %q", c.Name, v.anchor.Name)
@@ -137,23 +148,27 @@ func (v *Verifier) Current(now time.Time, p *Pair) error {
 			}
 		}
 	}
-	if r := v.fits(now, p); r != nil {
-		return r
-	}
 	return nil
 }
 
 // fits checks all that concerns the two together, and revocation last: it is
 // the answer about a pair that is otherwise good.
 func (v *Verifier) fits(now time.Time, p *Pair) *Refusal {
-	if p.Sign.chain[0].Fingerprint != p.Enc.chain[0].Fingerprint {
-		return refuse(PairMismatch, "signing certificate is issued by %q, encryption certificate by %q",
-			p.Sign.chain[0].Name, p.Enc.chain[0].Name)
+	if r := oneIssuer(p); r != nil {
+		return r
 	}
 	if r := v.identity.check(p); r != nil {
 		return r
 	}
 	return v.checkRevocation(now, p)
+}
+
+func oneIssuer(p *Pair) *Refusal {
+	if p.Sign.chain[0].Fingerprint != p.Enc.chain[0].Fingerprint {
+		return refuse(PairMismatch, "signing certificate is issued by %q, encryption certificate by %q",
+			p.Sign.chain[0].Name, p.Enc.chain[0].Name)
+	}
+	return nil
 }
 
 func (v *Verifier) pool(received [][]byte) ([]*Certificate, *Refusal) {

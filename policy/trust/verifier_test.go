@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -59,6 +60,32 @@ func TestGoodPairIsAcceptedAndStaysCurrent(t *testing.T) {
 	wantReason(t, revoked.Current(noon, p), Revoked)
 	moved := newVerifier(t, peerNamed("CN=somebody else"), root.pem(), nil)
 	wantReason(t, moved.Current(noon, p), BadIdentity)
+}
+
+// What is left of a pair after a restart is judged as the pair itself would be.
+func TestAStandingIsJudgedAsItsPairIs(t *testing.T) {
+	root := newCA(t, "CN=root,C=CN", nil)
+	sign, enc := root.pair(gateway)
+	v := newVerifier(t, peerNamed(gateway), root.pem(), root.crl(nil))
+	p, err := v.Verify(noon, sign, enc, nil)
+	wantReason(t, err, "")
+	b, err := json.Marshal(p.Standing())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept Standing
+	if err := json.Unmarshal(b, &kept); err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, v.Stands(noon.AddDate(0, 0, 5), kept), "")
+	wantReason(t, v.Stands(noon.AddDate(0, 0, 7), kept), StaleCRL)
+	wantReason(t, v.Stands(noon.AddDate(2, 0, 0), kept), Expired)
+	wantReason(t, newVerifier(t, peerNamed(gateway), newCA(t, "CN=root,C=CN", nil).pem(), nil).Stands(noon, kept), UnknownCA)
+	wantReason(t, newVerifier(t, peerNamed(gateway), root.pem(), root.crl(nil, enc)).Stands(noon, kept), Revoked)
+	wantReason(t, newVerifier(t, peerNamed(gateway), root.pem(), root.crl(nil, sign)).Stands(noon, kept), Revoked)
+	for _, short := range []Standing{{}, {Sign: kept.Sign}, {kept.Sign, kept.Enc[:1]}} {
+		wantReason(t, v.Stands(noon, short), UnknownCA)
+	}
 }
 
 func TestEachFaultOfAPairHasItsOwnReason(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"yumen/ike"
 	"yumen/policy"
 )
 
@@ -72,6 +73,9 @@ func TestAdoptionGoesByThePolicyOfNow(t *testing.T) {
 		"suite forbidden": func(s *Site) { s.Tunnel().Suites = []policy.Suite{policy.SM4GCM128} },
 		"ICV changed":     func(s *Site) { s.Tunnel().ICVBits = 256 },
 		"narrower":        func(s *Site) { s.Tunnel().Selector.Protocol = 17 },
+		"entry changed":   func(s *Site) { s.Peer().DPD.Tries++ },
+		"another CA":      func(s *Site) { s.Anchor = NewAuthority("another").PEM() },
+		"revoked":         func(s *Site) { s.CRL = members().Root.CRL(members().R.Pair.Enc) },
 	} {
 		l := plain(1)
 		l.Run(10 * time.Second)
@@ -84,10 +88,22 @@ func TestAdoptionGoesByThePolicyOfNow(t *testing.T) {
 			t.Errorf("%s: %d children stay", name, len(got))
 		}
 	}
-	// One whose time is up.
+	// One of a file that does not say with whom.
 	l := plain(1)
 	l.Run(10 * time.Second)
 	g := l.Gateway("i")
+	c, _ := g.Plane.InUse("office")
+	plane := g.Plane
+	g.Restart()
+	g.Plane = plane
+	g.Feed(ike.Adopt{Children: []ike.Adopted{{Child: c, Installed: l.now}}})
+	if got := g.Plane.Installed(); len(got) != 0 {
+		t.Errorf("a child of nobody was adopted: %d", len(got))
+	}
+	// One whose time is up.
+	l = plain(1)
+	l.Run(10 * time.Second)
+	g = l.Gateway("i")
 	g.Resume()
 	if got := g.Plane.Installed(); len(got) != 1 {
 		t.Fatalf("%d children", len(got))
@@ -96,5 +112,41 @@ func TestAdoptionGoesByThePolicyOfNow(t *testing.T) {
 	g.Resume()
 	if got := g.Plane.Installed(); len(got) != 0 {
 		t.Errorf("an expired child was adopted: %d", len(got))
+	}
+}
+
+// Another pre-shared key is another peer.
+func TestAdoptionGoesByTheKeyOfNow(t *testing.T) {
+	i, r := members().Pair()
+	Plain(policy.SM4SM3, "correct horse", &i, &r)
+	l := New(1, i, r)
+	l.Run(10 * time.Second)
+	g := l.Gateway("i")
+	g.Resume()
+	if got := g.Plane.Installed(); len(got) != 1 {
+		t.Fatalf("%d children under the same key", len(got))
+	}
+	g.Site.Key = []byte("battery staple")
+	g.Resume()
+	if got := g.Plane.Installed(); len(got) != 0 {
+		t.Errorf("%d children under another", len(got))
+	}
+}
+
+// What was adopted has no session that a new revocation list could end.
+func TestARevocationEndsWhatWasAdopted(t *testing.T) {
+	l := plain(1)
+	l.Run(10 * time.Second)
+	g := l.Gateway("i")
+	g.Resume()
+	if s := g.Engine.Status(); len(g.Plane.Installed()) != 1 || len(s.Sessions) != 0 {
+		t.Fatalf("%d children, %d sessions", len(g.Plane.Installed()), len(s.Sessions))
+	}
+	reasons := l.listen("i")
+	g.Site = g.Site.Clone()
+	g.CRL = members().Root.CRL(members().R.Pair.Sign)
+	g.Feed(ike.Reload{Config: g.Config()})
+	if got := g.Plane.Installed(); len(got) != 0 || len(*reasons) == 0 || (*reasons)[0] != ike.CertRevoked {
+		t.Errorf("%d children stay, reasons %v", len(got), *reasons)
 	}
 }

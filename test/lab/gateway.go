@@ -68,7 +68,7 @@ func (g *Gateway) Resume() {
 	for _, t := range g.Engine.Status().Tunnels {
 		for i, c := range t.Children {
 			if c.ID == t.InUse {
-				left.Children = append(left.Children, ike.Adopted{Child: c, Installed: t.Installed[i]})
+				left.Children = append(left.Children, ike.Adopted{Child: c, Installed: t.Installed[i], Origin: t.Origins[i]})
 			}
 		}
 	}

@@ -18,7 +18,7 @@ import (
 
 // A data plane in the kernel carries on without us. So that the next process can
 // take its children back, what the kernel does not know of them is kept in a file:
-// which two SAs are a pair, of which tunnel, since when. It holds no key.
+// which two SAs are a pair, of which tunnel, since when, with whom. It holds no key.
 const (
 	childrenFile    = "children"
 	childrenKind    = "yumen-children"
@@ -52,11 +52,12 @@ type left struct {
 	In, Out   esp.SPI
 	Limits    esp.Limits
 	Installed time.Time
+	Origin    ike.Origin // of files of before: empty, and such children are not adopted
 }
 
-func leftOf(c esp.Child, installed time.Time) left {
+func leftOf(c esp.Child, installed time.Time, origin ike.Origin) left {
 	return left{c.ID, c.Tunnel, c.Peer, c.Selector, c.Suite, c.ICVBits, c.ESN, c.Window, c.Lane, c.Outer, c.Path,
-		c.In.SPI, c.Out.SPI, c.Limits, installed}
+		c.In.SPI, c.Out.SPI, c.Limits, installed, origin}
 }
 
 func (l left) child() esp.Child {
@@ -71,7 +72,7 @@ func leftIn(s ike.Status, outlives func(esp.ChildID) bool) []left {
 	for _, t := range s.Tunnels {
 		for i, c := range t.Children {
 			if c.ID == t.InUse && outlives(c.ID) {
-				list = append(list, leftOf(c, t.Installed[i]))
+				list = append(list, leftOf(c, t.Installed[i], t.Origins[i]))
 			}
 		}
 	}
@@ -120,9 +121,8 @@ func (g *gateway) takeBack(dir string) []ike.Adopted {
 		g.log.Warn("state_dir", "error", err)
 	}
 	var children []esp.Child
-	since := map[esp.ChildID]time.Time{}
 	for _, l := range list {
-		children, since[l.ID] = append(children, l.child()), l.Installed
+		children = append(children, l.child())
 	}
 	taken, err := plane.Adopt(children)
 	if err != nil {
@@ -133,9 +133,9 @@ func (g *gateway) takeBack(dir string) []ike.Adopted {
 		mine[id] = true
 	}
 	var out []ike.Adopted
-	for _, c := range children {
-		if mine[c.ID] {
-			out = append(out, ike.Adopted{Child: c, Installed: since[c.ID]})
+	for _, l := range list {
+		if mine[l.ID] {
+			out = append(out, ike.Adopted{Child: l.child(), Installed: l.Installed, Origin: l.Origin})
 		}
 	}
 	return out

@@ -13,6 +13,7 @@ import (
 	"yumen/ike"
 	"yumen/policy"
 	"yumen/policy/secret"
+	"yumen/policy/trust"
 )
 
 // inFull is a child with something in every field but its keys. A field that is added
@@ -42,10 +43,12 @@ func TestChildrenAreRememberedWholeAndWithoutKeys(t *testing.T) {
 	keyed.In.Keymat = secret.New([]byte("0123456789abcdef"))
 	old := c
 	old.ID = 6
+	origin := ike.Origin{Entry: "e", Certs: trust.Standing{Sign: []trust.Link{{Fingerprint: "f", Serial: "1", NotAfter: since}}}}
+	whose := []ike.Origin{origin, origin}
 	status := ike.Status{Tunnels: []ike.TunnelStatus{
-		{Name: "office", InUse: 7, Children: []esp.Child{keyed, old}, Installed: []time.Time{since, since}},
+		{Name: "office", InUse: 7, Children: []esp.Child{keyed, old}, Installed: []time.Time{since, since}, Origins: whose},
 		{Name: "idle"},
-		{Name: "elsewhere", InUse: 9, Children: []esp.Child{{ID: 9}}, Installed: []time.Time{since}},
+		{Name: "elsewhere", InUse: 9, Children: []esp.Child{{ID: 9}}, Installed: []time.Time{since}, Origins: whose},
 	}}
 	if list, err := loadChildren(dir); err != nil || len(list) != 0 {
 		t.Errorf("nothing was saved: %v, %v", list, err)
@@ -58,7 +61,7 @@ func TestChildrenAreRememberedWholeAndWithoutKeys(t *testing.T) {
 		t.Fatalf("the file: %v: %s", err, b)
 	}
 	list, err := loadChildren(dir)
-	if err != nil || len(list) != 1 || !list[0].Installed.Equal(since) {
+	if err != nil || len(list) != 1 || !list[0].Installed.Equal(since) || !reflect.DeepEqual(list[0].Origin, origin) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	if got := list[0].child(); !reflect.DeepEqual(got, c) {
