@@ -86,9 +86,10 @@ const (
 	Moved                 // authentic packet with the highest number came from Remote
 	UnknownSPI            // a packet with an SPI that no child owns came from Remote
 	HostChanged           // addresses or routes of this host changed
+	GuardMended           // others had removed policies of the guard; they are back
 )
 
-var eventNames = [...]string{"none", "first-packet", "soft-limit", "hard-limit", "acquire", "moved", "unknown-spi", "host-changed"}
+var eventNames = [...]string{"none", "first-packet", "soft-limit", "hard-limit", "acquire", "moved", "unknown-spi", "host-changed", "guard-mended"}
 
 // String is the word of an event in logs and counters.
 func (k EventKind) String() string {

@@ -156,7 +156,7 @@ func FuzzClampingAnyBytes(f *testing.F) {
 
 func TestEveryEventHasAName(t *testing.T) {
 	seen := map[string]bool{}
-	for k := NoEvent; k <= HostChanged; k++ {
+	for k := NoEvent; k <= GuardMended; k++ {
 		if seen[k.String()] || k.String()[0] == 'e' {
 			t.Errorf("event %d is called %q", uint8(k), k)
 		}

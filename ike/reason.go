@@ -64,4 +64,7 @@ const (
 	FragmentsBlocked Reason = "fragments-blocked"
 
 	Reloaded Reason = "reloaded"
+
+	// GuardGone is not of a negotiation: others took the guard away for a moment.
+	GuardGone Reason = "guard-gone"
 )

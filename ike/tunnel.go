@@ -201,6 +201,9 @@ func (e *Engine) plane(v esp.Event) {
 		e.readdressed()
 	case esp.UnknownSPI:
 		e.unknownSPI(v)
+	case esp.GuardMended:
+		e.tell(Event{Kind: PlaneFailed, Reason: GuardGone, Detail: "others removed policies of the guard; they are set again, " +
+			"and what left in between was not protected"})
 	}
 }
 

@@ -200,7 +200,7 @@ func (p *Plane) retireNow(tunnel string) {
 		err = errors.Join(err, p.conn.deleteState(l.Path.Remote.Addr(), l.SPI))
 	}
 	if err != nil {
-		p.trouble = err
+		p.fault(err)
 	}
 	delete(p.leftover, tunnel)
 	delete(p.adopted, tunnel)
@@ -214,15 +214,15 @@ func (p *Plane) hearOfLeftover(n notice) {
 		if i < 0 {
 			continue
 		}
-		if n.kind != softened && n.kind != hardened {
+		if n.kind != softened && n.kind != hardened && n.kind != removed {
 			return
 		}
-		if n.kind == hardened {
+		if n.kind != softened {
 			p.leftover[tunnel] = slices.Delete(list, i, i+1)
 			if t := p.adopted[tunnel]; t.spi == n.spi && t.dst == n.dst {
 				delete(p.adopted, tunnel)
 				if err := carryOut(p.switchTo(tunnel, t, p.sending(tunnel))); err != nil {
-					p.trouble = err // the old template has no SA either: nothing passes
+					p.fault(err) // the old template has no SA either: nothing passes
 				}
 			}
 		}

@@ -52,7 +52,7 @@ func (p *Plane) Beside(b Beside) error {
 	if p.policy == nil {
 		return nil
 	}
-	if err := p.apply(p.zones); err != nil {
+	if _, err := p.apply(p.zones); err != nil {
 		p.lent = before
 		return fmt.Errorf("userspace plane beside the kernel: %w", err)
 	}

@@ -319,7 +319,7 @@ func (p *Plane) Usage(id esp.ChildID) (esp.Usage, bool) {
 		u.LastIn = lastUsed(u.LastIn, r, u.In)
 		u.In, u.Replayed, u.BadAuth = r.counts, r.replays, r.badAuth
 	} else if !errors.Is(err, unix.ESRCH) {
-		p.trouble = err
+		p.fault(err)
 	}
 	if r, err := p.conn.readState(x.out.dst, x.out.spi, false); err == nil {
 		u.LastOut = lastUsed(u.LastOut, r, u.Out)

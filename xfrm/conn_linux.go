@@ -15,6 +15,8 @@ import (
 // The library's own would leave keys in buffers that nobody wipes: requests carry
 // them, and so do answers about SAs.
 type conn struct {
+	port uint32 // by which the kernel knows the socket
+
 	mu  sync.Mutex // guards all below; one request at a time
 	fd  int
 	seq uint32
@@ -46,6 +48,11 @@ func openConn() (*conn, error) {
 		if err := f(); err != nil {
 			unix.Close(fd)
 			return nil, fmt.Errorf("open netlink: %w", err)
+		}
+	}
+	if a, err := unix.Getsockname(fd); err == nil {
+		if n, ok := a.(*unix.SockaddrNetlink); ok {
+			c.port = n.Pid
 		}
 	}
 	return c, nil

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"yumen/esp"
 )
 
@@ -36,7 +34,10 @@ func (p *Plane) hear(n notice) {
 	switch n.kind {
 	case overflowed:
 		p.lost.Add(1)
-		p.recheck()
+		p.recheck(0)
+		return
+	case flushed:
+		p.recheck(0)
 		return
 	case acquired:
 		p.acquire(n.reqid)
@@ -52,6 +53,8 @@ func (p *Plane) hear(n notice) {
 		p.soften(x)
 	case n.kind == hardened:
 		p.end(x)
+	case n.kind == removed && !x.ended && !x.parked:
+		p.recheckPair(x)
 	case n.kind == received && inbound:
 		p.first(x)
 	case n.kind == mapped && inbound && n.remote != x.child.Path.Remote:
@@ -83,7 +86,7 @@ func (p *Plane) first(x *pair) {
 	}
 	x.heard = true
 	if err := errors.Join(p.conn.unwatch(x.in.dst, x.in.spi), p.watchAsNeeded()); err != nil {
-		p.trouble = err
+		p.fault(err)
 	}
 	p.tell(esp.FirstPacket, x, x.child.Path.Remote)
 	if x.turn > 0 {
@@ -126,11 +129,11 @@ func (p *Plane) end(x *pair) {
 	used := p.inUse(x)
 	x.ended = true
 	if err := errors.Join(p.conn.deleteState(x.in.dst, x.in.spi), p.conn.deleteState(x.out.dst, x.out.spi)); err != nil {
-		p.trouble = err
+		p.fault(err)
 	}
 	if used {
 		if err := carryOut(p.switchTo(x.child.Tunnel, templateOf(x.out), p.next(x))); err != nil {
-			p.trouble = err // the old template has no SA either: nothing passes
+			p.fault(err) // the old template has no SA either: nothing passes
 		}
 	}
 	p.tellPinger()
@@ -145,7 +148,9 @@ func (p *Plane) acquire(reqid uint32) {
 			continue
 		}
 		if p.has(tunnel) {
-			return // the packet met the template of before
+			// The packet met the template of before, or the SA that it named is gone.
+			p.recheck(r)
+			return
 		}
 		p.emit(esp.Event{Kind: esp.Acquire, Tunnel: tunnel})
 		time.AfterFunc(acquireGap, func() { p.rearm(tunnel) })
@@ -163,35 +168,6 @@ func (p *Plane) rearm(tunnel string) {
 		return
 	}
 	if err := carryOut(p.switchTo(tunnel, from, p.sending(tunnel))); err != nil {
-		p.trouble = err
+		p.fault(err)
 	}
-}
-
-// recheck makes good for messages that were lost: it looks at every child.
-func (p *Plane) recheck() {
-	for _, x := range p.pairs {
-		if x.ended || x.parked {
-			continue
-		}
-		in, errIn := p.conn.readState(x.in.dst, x.in.spi, false)
-		out, errOut := p.conn.readState(x.out.dst, x.out.spi, false)
-		switch {
-		case errors.Is(errIn, unix.ESRCH) || errors.Is(errOut, unix.ESRCH):
-			p.end(x)
-			continue
-		case errIn != nil || errOut != nil:
-			p.trouble = errors.Join(errIn, errOut)
-			continue
-		}
-		if in.state.seq > 0 {
-			p.first(x)
-		}
-		if passed(in.counts, x.in.limits) || passed(out.counts, x.out.limits) {
-			p.soften(x)
-		}
-	}
-}
-
-func passed(c esp.Count, l lifetime) bool {
-	return l.softBytes != 0 && c.Bytes >= l.softBytes || l.softPackets != 0 && c.Packets >= l.softPackets
 }

@@ -249,11 +249,8 @@ func TestSteeringIsOneMessageAndProbesKeepTheirMember(t *testing.T) {
 		if err := p.Echo("c", 1, 1); !errors.Is(err, esp.ErrNoChild) {
 			t.Errorf("a member without a child cannot be told from one that fails: %v", err)
 		}
-		if err := RemoveGuard(); err != nil {
-			return err
-		}
-		if rest, _ := p.conn.policies(); len(rest) != 0 {
-			t.Errorf("%d policies outlived RemoveGuard", len(rest))
+		if rest, err := afterRemoval(p); err != nil || len(rest) != 0 {
+			t.Errorf("%d policies outlived RemoveGuard: %v", len(rest), err)
 		}
 		return nil
 	})

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -142,34 +141,6 @@ func (h *host) source(remote netip.Addr) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("no route to %s says which address is ours", remote)
-}
-
-// watch calls changed after routes changed, until done is closed. It listens in the
-// namespace of the calling thread.
-func (h *host) watch(done <-chan struct{}, changed func()) error {
-	routes := make(chan netlink.RouteUpdate, 64)
-	if err := netlink.RouteSubscribe(routes, done); err != nil {
-		return fmt.Errorf("watch routes: %w", err)
-	}
-	go func() {
-		const settleTime = 50 * time.Millisecond // gathers a burst
-		var settle <-chan time.Time
-		for {
-			select {
-			case _, ok := <-routes:
-				if !ok {
-					return
-				}
-				if settle == nil {
-					settle = time.After(settleTime)
-				}
-			case <-settle:
-				settle = nil
-				changed()
-			}
-		}
-	}()
-	return nil
 }
 
 // prepareHost lets the first packets of a tunnel wait for its SA: the kernel keeps up

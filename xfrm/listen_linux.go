@@ -21,17 +21,18 @@ import (
 type listener struct {
 	file *os.File
 	fd   int
-	sees bool // single packets
+	own  uint32 // port of the socket by which we change SAs: what others do is news
+	sees bool   // single packets
 }
 
-func openListener() (*listener, error) {
+func openListener(own uint32) (*listener, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_XFRM)
 	if err != nil {
 		return nil, fmt.Errorf("listen to xfrm: %w", err)
 	}
-	l := &listener{fd: fd, file: os.NewFile(uintptr(fd), "xfrm")}
+	l := &listener{fd: fd, own: own, file: os.NewFile(uintptr(fd), "xfrm")}
 	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-	for _, group := range []int{nl.XFRMNLGRP_ACQUIRE, nl.XFRMNLGRP_EXPIRE, nl.XFRMNLGRP_MAPPING} {
+	for _, group := range []int{nl.XFRMNLGRP_ACQUIRE, nl.XFRMNLGRP_EXPIRE, nl.XFRMNLGRP_MAPPING, nl.XFRMNLGRP_SA} {
 		if err == nil {
 			err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
 		}
@@ -81,6 +82,8 @@ const (
 	hardened
 	mapped
 	received
+	removed    // an SA, by others
+	flushed    // all SAs
 	overflowed // messages were lost
 )
 
@@ -95,13 +98,17 @@ func (l *listener) read(buf []byte, tell func(notice)) error {
 	if err != nil {
 		return err
 	}
+	defer clear(buf[:n]) // the kernel tells of new SAs with their keys
 	for b := buf[:n]; len(b) >= unix.NLMSG_HDRLEN; {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < unix.NLMSG_HDRLEN || size > len(b) {
 			break
 		}
-		if x := parseNotice(binary.NativeEndian.Uint16(b[4:]), b[unix.NLMSG_HDRLEN:size]); x.kind != nothing {
+		kind, by := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint32(b[12:])
+		if x := parseNotice(kind, b[unix.NLMSG_HDRLEN:size]); x.kind != nothing && (x.kind != removed || by != l.own) {
 			tell(x)
+		} else if kind == nl.XFRM_MSG_FLUSHSA {
+			tell(notice{kind: flushed})
 		}
 		b = b[min((size+3)&^3, len(b)):]
 	}
@@ -138,6 +145,13 @@ func parseNotice(kind uint16, b []byte) (x notice) {
 		x = notice{kind: mapped, dst: addressOf(id.Daddr, id.Family), spi: esp.SPI(swap(id.Spi)),
 			reqid:  binary.NativeEndian.Uint32(b[24:]),
 			remote: netip.AddrPortFrom(from, binary.BigEndian.Uint16(b[62:]))}
+	case kind == nl.XFRM_MSG_DELSA && len(b) >= nl.SizeofXfrmUsersaId:
+		for k, v := range attrs(b[nl.SizeofXfrmUsersaId:]) {
+			if k == nl.XFRMA_SA && len(v) >= nl.SizeofXfrmUsersaInfo {
+				info := nl.DeserializeXfrmUsersaInfo(v)
+				x = notice{kind: removed, dst: addressOf(info.Id.Daddr, info.Family), spi: esp.SPI(swap(info.Id.Spi)), reqid: info.Reqid}
+			}
+		}
 	case kind == nl.XFRM_MSG_NEWAE && len(b) >= sizeofAevent:
 		id := nl.DeserializeXfrmUsersaId(b)
 		x = notice{kind: received, dst: addressOf(id.Daddr, id.Family), spi: esp.SPI(swap(id.Spi)),

@@ -48,7 +48,7 @@ func (p *Plane) LearnPath(local, remote netip.Addr, mtu int) {
 		}
 		delete(p.sizes, ends{local, remote})
 		if err := p.icmp.tooBig(x.out, mtu); err != nil {
-			p.trouble = err
+			p.fault(err)
 		}
 		return
 	}

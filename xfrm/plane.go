@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"yumen/esp"
+	"yumen/esp/changes"
+	"yumen/esp/ours"
 	"yumen/policy"
 )
 
@@ -88,7 +90,10 @@ type Plane struct {
 	sizes    map[ends]known        // of paths
 	read     bool                  // what a dead daemon left
 	lent     lent
-	trouble  error
+	trouble  error // the last; told for a while
+	since    time.Time
+	behind   error // of the last change of the host
+	mended   changes.Mended
 }
 
 // New opens the sockets in the network namespace of the calling thread. It changes
@@ -150,10 +155,13 @@ func (p *Plane) open() (err error) {
 	if p.ping, err = openPinger(); err != nil {
 		return err
 	}
-	if p.listener, err = openListener(); err != nil {
+	if p.listener, err = openListener(p.conn.port); err != nil {
 		return err
 	}
-	return p.host.watch(p.done, p.followHost)
+	if err = changes.Routes(p.done, ours.RouteProtocol, false, p.followHost); err != nil {
+		return err
+	}
+	return changes.Policies(p.done, ours.InKernelBand, p.mendGuard)
 }
 
 // emit tells an event, or counts it as lost: the kernel waits for nobody.
@@ -171,20 +179,32 @@ func (p *Plane) Events() <-chan esp.Event { return p.events }
 // LostEvents counts events that nobody took in time.
 func (p *Plane) LostEvents() uint64 { return p.lost.Load() }
 
-// Warnings are what New and SetPolicy found about the host that an administrator should know.
+// Warnings are what New and SetPolicy found about the host that an administrator should
+// know, and that others took policies away.
 func (p *Plane) Warnings() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.warnings)
+	return append(slices.Clone(p.warnings), p.mended.Warning()...)
 }
 
-// Trouble is why the last change of the host's routes could not be followed; nil: it
-// could. The guard stands in any case.
+// Trouble is why the last change of the host's routes could not be followed, and what
+// else went wrong last, for ten minutes or until the next SetPolicy; nil: nothing. The
+// guard stands in any case.
 func (p *Plane) Trouble() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.trouble
+	if time.Since(p.since) > faultTold {
+		return p.behind
+	}
+	return errors.Join(p.behind, p.trouble)
 }
+
+// faultTold: much that goes wrong mends itself unseen, and a gateway with trouble is
+// not ready.
+const faultTold = 10 * time.Minute
+
+// fault notes what went wrong. The caller holds mu.
+func (p *Plane) fault(err error) { p.trouble, p.since = err, time.Now() }
 
 // Stats reads the kernel's counters of the namespace that the plane was opened in.
 // Empty: this kernel does not count.
@@ -248,7 +268,7 @@ func (p *Plane) release() {
 
 // RemoveGuard takes away every policy, SA and XFRM interface of ours in the calling thread's
 // namespace. It is for the administrator who no longer wants the traffic protected;
-// it needs no running plane, and one that runs stops working until SetPolicy.
+// it needs no running plane, and one that runs sets its guard again.
 func RemoveGuard() error {
 	c, err := openConn()
 	if errors.Is(err, errNoXFRM) {

@@ -37,13 +37,13 @@ func (p *Plane) adoptPolicy(pol *policy.Policy, zones []zone) (err error) {
 		err = p.readLeftovers()
 	}
 	if err == nil {
-		err = p.apply(zones)
+		_, err = p.apply(zones)
 	}
 	if err != nil {
 		p.policy, p.groups, p.reqids, p.numbers, p.marks = policy, groups, reqids, numbers, marks
 		return err
 	}
-	p.read = true
+	p.read, p.trouble, p.behind = true, nil, nil
 	if len(p.marks) > 0 {
 		p.reflect()
 	}
@@ -56,34 +56,42 @@ func (p *Plane) adoptPolicy(pol *policy.Policy, zones []zone) (err error) {
 	return errors.Join(p.renumber(), p.sweep())
 }
 
-// apply makes the kernel's policies what the zones say. The caller holds mu.
-func (p *Plane) apply(zones []zone) error {
+// apply makes the kernel's policies what the zones say, and tells how many that it wrote
+// before were gone. The caller holds mu.
+func (p *Plane) apply(zones []zone) (gone int, err error) {
 	connected, err := p.host.connected()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	around := surroundings{connected: connected, ifID: p.cfg.InterfaceID, device: p.device, lent: p.lent}
 	if len(p.lent.sends) > 0 {
 		if around.lent.own, err = p.host.own6(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := p.locateProbes(); err != nil {
-		return err
+		return 0, err
 	}
 	plan := append(planProbes(p.groups, p.cfg.InterfaceID), planGuard(zones, around)...)
 	have, err := p.conn.policies()
 	if err != nil {
-		return fmt.Errorf("list policies: %w", err)
+		return 0, fmt.Errorf("list policies: %w", err)
 	}
 	there := make(map[selector]placed, len(have))
 	for _, h := range have {
 		there[h.selector] = h
 	}
+	wrote := make(map[selector]bool, len(p.entries))
+	for _, e := range p.entries {
+		wrote[e.selector()] = true
+	}
 	var steps []step
 	for _, e := range plan {
 		t := p.template(e)
 		h, found := there[e.selector()]
+		if !found && wrote[e.selector()] {
+			gone++
+		}
 		// What a dead daemon left idle may have asked already, and the kernel would
 		// keep silent about it.
 		stale := !p.read && e.dir == dirOut && t != nil && t.isIdle()
@@ -93,17 +101,17 @@ func (p *Plane) apply(zones []zone) error {
 		delete(there, e.selector())
 	}
 	if err := carryOut(steps); err != nil {
-		return err
+		return 0, err
 	}
 	p.zones, p.entries = zones, plan
 	for _, h := range have {
 		if _, stale := there[h.selector]; stale {
 			if err := p.conn.deletePolicy(h); err != nil {
-				return fmt.Errorf("remove old policy %s to %s: %w", h.src, h.dst, err)
+				return 0, fmt.Errorf("remove old policy %s to %s: %w", h.src, h.dst, err)
 			}
 		}
 	}
-	return nil
+	return gone, nil
 }
 
 // placing writes an entry, in the place of h if that was found.
@@ -212,7 +220,7 @@ func (p *Plane) followHost() {
 	if p.closed || p.policy == nil {
 		return
 	}
-	p.trouble = p.apply(p.zones)
+	_, p.behind = p.apply(p.zones)
 	p.tellPinger()
 }
 

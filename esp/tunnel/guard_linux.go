@@ -26,7 +26,7 @@ func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) 
 		}
 		return nil
 	}
-	if err := k.setPolicies(guardXFRM(plan), tun); err != nil {
+	if _, err := k.setPolicies(guardXFRM(plan), tun); err != nil {
 		return err
 	}
 	// What XFRM cannot see. Without nft: see gapWarning.
@@ -41,16 +41,17 @@ func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) 
 	return nil
 }
 
-// setPolicies makes the policies of our band what the plan says. Beside a kernel
+// setPolicies makes the policies of our band what the plan says, and tells how many it
+// had to write. Beside a kernel
 // plane there are none: of two with one selector the kernel keeps the later, whatever
 // their priorities, and that plane's guard says all that XFRM can.
-func (k *kernel) setPolicies(plan []guardEntry, tun int) error {
+func (k *kernel) setPolicies(plan []guardEntry, tun int) (written int, err error) {
 	if k.beside {
-		return k.dropGuard(nil)
+		return 0, k.dropGuard(nil)
 	}
 	have, err := k.guardKeys()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	// Blocks come before the stale ones go; allows before the blocks above which
 	// they stand. What is there is left alone.
@@ -63,10 +64,11 @@ func (k *kernel) setPolicies(plan []guardEntry, tun int) error {
 			continue
 		}
 		if err := k.xfrm.XfrmPolicyUpdate(p); err != nil {
-			return fmt.Errorf("guard: set policy %s to %s: %w", e.src, e.dst, err)
+			return written, fmt.Errorf("guard: set policy %s to %s: %w", e.src, e.dst, err)
 		}
+		written++
 	}
-	return k.dropGuard(wanted)
+	return written, k.dropGuard(wanted)
 }
 
 // guardKeys are the policies of our band that are there.

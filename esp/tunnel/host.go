@@ -46,6 +46,23 @@ func (p *Plane) followHost() {
 	p.emit(esp.Event{Kind: esp.HostChanged})
 }
 
+// mendGuard runs when policies went that are perhaps ours.
+func (p *Plane) mendGuard() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.policy == nil {
+		return
+	}
+	written, err := p.kernel.setPolicies(guardXFRM(planGuard(p.zones, p.around)), p.tunIndex)
+	if err != nil {
+		p.trouble = fmt.Errorf("apply policy: %w", err)
+	}
+	if written > 0 {
+		p.mended.Note(written, p.cfg.Now())
+		p.emit(esp.Event{Kind: esp.GuardMended})
+	}
+}
+
 // insideAddress is one of our addresses behind us, for ICMP errors.
 func (p *Plane) insideAddress(v6 bool) netip.Addr {
 	for _, z := range p.zones {

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -124,45 +123,6 @@ func again[T any](list func() ([]T, error)) (out []T, err error) {
 	}
 	return out, err
 }
-
-// watch calls changed when addresses or routes of others change, until done is
-// closed. It listens in the namespace of the calling thread.
-func (k *kernel) watch(done <-chan struct{}, table int, changed func()) error {
-	routes := make(chan netlink.RouteUpdate, 64)
-	addrs := make(chan netlink.AddrUpdate, 64)
-	if err := netlink.RouteSubscribe(routes, done); err != nil {
-		return fmt.Errorf("watch routes: %w", err)
-	}
-	if err := netlink.AddrSubscribe(addrs, done); err != nil {
-		return fmt.Errorf("watch addresses: %w", err)
-	}
-	go func() {
-		var settle <-chan time.Time
-		for routes != nil || addrs != nil {
-			select {
-			case u, ok := <-routes:
-				if !ok {
-					routes = nil
-				} else if u.Table != table && settle == nil {
-					settle = time.After(settleTime)
-				}
-			case _, ok := <-addrs:
-				if !ok {
-					addrs = nil
-				} else if settle == nil {
-					settle = time.After(settleTime)
-				}
-			case <-settle:
-				settle = nil
-				changed()
-			}
-		}
-	}()
-	return nil
-}
-
-// settleTime gathers a burst of changes.
-const settleTime = 50 * time.Millisecond
 
 func ipNet(p netip.Prefix) *net.IPNet {
 	if !p.IsValid() {

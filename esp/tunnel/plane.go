@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/esp"
+	"yumen/esp/changes"
+	"yumen/esp/ours"
 	"yumen/policy"
 )
 
@@ -123,6 +125,7 @@ type Plane struct {
 	laid    []route // what our table holds; nil: unknown
 	routed  []int   // MTUs of the tunnels as the routes have them; nil: unknown
 	trouble error   // of the last change of the host that we could not follow
+	mended  changes.Mended
 }
 
 // New opens the TUN device and the sockets in the network namespace of the
@@ -186,7 +189,13 @@ func (p *Plane) open() (err error) {
 		return err
 	}
 	p.openMany()
-	return p.kernel.watch(p.done, p.cfg.Table, p.followHost)
+	if err = changes.Routes(p.done, ours.RouteProtocol, true, p.followHost); err != nil {
+		return err
+	}
+	if p.kernel.xfrm == nil || p.cfg.Beside { // a kernel plane has the policies, and looks after them
+		return nil
+	}
+	return changes.Policies(p.done, ours.InGuardBand, p.mendGuard)
 }
 
 // openSenders opens what carries whole packets, and what hears of their size.
@@ -275,8 +284,13 @@ func (p *Plane) emit(e esp.Event) {
 // Events is what the plane tells. It is closed by Close.
 func (p *Plane) Events() <-chan esp.Event { return p.events }
 
-// Warnings are what New found about the host that an administrator should know.
-func (p *Plane) Warnings() []string { return p.warnings }
+// Warnings are what New found about the host that an administrator should know, and
+// that others took policies away.
+func (p *Plane) Warnings() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append(slices.Clone(p.warnings), p.mended.Warning()...)
+}
 
 // Trouble is why the last change of the host's addresses or routes could not be
 // followed; nil: it could. The guard stands in any case.
@@ -332,8 +346,8 @@ func (p *Plane) release() {
 
 // RemoveGuard takes away the guard, ip rules and routes that a plane of this
 // configuration left behind. It is for the administrator who no longer wants the
-// traffic protected; it needs no running plane, and with one running its tunnels
-// stop working until SetPolicy.
+// traffic protected; it needs no running plane, and with one running, which sets
+// its policies again, its tunnels stop working until SetPolicy.
 func RemoveGuard(cfg Config) error {
 	cfg = cfg.withDefaults()
 	k, err := openKernel()

@@ -70,6 +70,37 @@ func TestNothingLeavesInClearWhenThePlaneIsKilled(t *testing.T) {
 	}
 }
 
+// Whoever flushes all policies of the host takes the guard away for a moment only: when
+// the plane is killed later it stands.
+func TestAGuardThatOthersFlushIsSetAgain(t *testing.T) {
+	Need(t)
+	t.Parallel()
+	two := NewTwoSites(t)
+	a, b := two.both(t, spec{Children: subnets()})
+	flows := append(two.flows(), two.gatewayFlows()...)
+	policies := func() int { return strings.Count(Run(t, two.GatewayA, "ip", "xfrm", "policy", "list"), "src ") }
+	want := policies()
+	for i := range 3 {
+		Run(t, two.GatewayA, "ip", "xfrm", "policy", "flush")
+		limit := time.Now().Add(5 * time.Second)
+		for policies() != want {
+			if time.Now().After(limit) {
+				t.Fatalf("flush %d: %d policies, want %d", i, policies(), want)
+			}
+		}
+	}
+	a.await(t, "event guard-mended")
+	carry(t, two.flows(), 10_000)
+	for i := range flows {
+		flows[i].Marker = site.NewMarker()
+	}
+	stop := Capture(t, two.Router, "wan-a", "")
+	a.Kill()
+	shout(flows)
+	nothingClear(t, stop(), flows)
+	b.stop(t)
+}
+
 func TestClearTextFromOutsideIsDropped(t *testing.T) {
 	Need(t)
 	t.Parallel()
