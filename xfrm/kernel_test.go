@@ -432,3 +432,53 @@ func TestWhatOthersDoToSAsIsHeard(t *testing.T) {
 		}
 	}
 }
+
+// Where something carries, what else is protected is blocked beside it, what is exempt
+// passes, and nothing goes.
+func TestBlocksAreAddedBesideWhatCarries(t *testing.T) {
+	private(t, func() error {
+		c, err := openConn()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		carried := entry{dir: dirOut, kind: protect, src: netip.MustParsePrefix("10.1.0.0/16"), dst: netip.MustParsePrefix("10.2.0.0/16"),
+			priority: priorityOf(0, netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("10.1.0.0/16"), 0, protect)}
+		old := entry{dir: dirOut, kind: bypassAllow, src: carried.src, dst: netip.MustParsePrefix("10.3.0.0/16"), priority: ours.KernelBand + 5}
+		stays := entry{dir: dirOut, kind: tunnelBlock, src: carried.src, dst: netip.MustParsePrefix("10.4.0.0/16"), priority: ours.KernelBand + 6}
+		of := template{src: netip.MustParseAddr("192.0.2.1"), dst: netip.MustParseAddr("192.0.2.2"), spi: 0x1000, reqid: ours.Reqid | 1}
+		if err := errors.Join(c.setPolicy(carried, &of), c.setPolicy(old, nil), c.setPolicy(stays, nil)); err != nil {
+			return err
+		}
+		have, err := c.policies()
+		if err != nil {
+			return err
+		}
+		plan := planGuard([]zone{
+			{action: policy.Protect, tunnel: "a", local: carried.src, remote: carried.dst},
+			{action: policy.Protect, tunnel: "b", local: carried.src, remote: old.dst},
+			{action: policy.Bypass, local: carried.src, remote: netip.MustParsePrefix("10.3.9.0/24")},
+		}, surroundings{bare: true})
+		if err := c.block(plan, have, true); err != nil {
+			return err
+		}
+		if have, err = c.policies(); err != nil {
+			return err
+		}
+		find := func(dst string) (found placed) {
+			for _, h := range have {
+				if h.dir == dirOut && h.dst == netip.MustParsePrefix(dst) {
+					found = h
+				}
+			}
+			return found
+		}
+		if h := find("10.2.0.0/16"); h.template == nil || *h.template != of {
+			t.Errorf("what carries became %+v", h)
+		}
+		if h := find("10.3.9.0/24"); !find("10.3.0.0/16").blocks || h.priority == 0 || h.blocks || !find("10.4.0.0/16").blocks {
+			t.Errorf("beside it stand %+v", have)
+		}
+		return nil
+	})
+}

@@ -70,7 +70,8 @@ func newGuardSet(at *place) *cobra.Command {
 		Short: "Set the guard before the gateway runs, at boot for instance",
 		Long: `Set the guard from the compiled file alone. Without that file nothing was ever
 protected here: it says so and succeeds. With a damaged one nothing is set and it
-fails: the guard that stands, if any, is not touched.`,
+fails: the guard that stands, if any, is not touched. Where SAs of a gateway that
+stopped still carry traffic, they go on, and what they do not carry is dropped.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			compiled, path, sure, err := from.load()
@@ -86,10 +87,16 @@ fails: the guard that stands, if any, is not touched.`,
 			case err != nil:
 				return err
 			}
-			if err := compiled.Set(); err != nil {
+			carrying, err := compiled.Set()
+			if err != nil {
 				return err
 			}
-			fmt.Fprintln(c.OutOrStdout(), "the guard is set: traffic of the tunnels is dropped until the gateway runs")
+			done := "the guard is set: traffic of the tunnels is dropped until the gateway runs"
+			if carrying {
+				done = "the guard is set: SAs of a gateway that stopped still carry their tunnels and were left as they are; " +
+					"what else the policy protects is dropped until the gateway runs"
+			}
+			fmt.Fprintln(c.OutOrStdout(), done)
 			return nil
 		},
 	}

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -43,6 +44,18 @@ func TestTheGuardOfABootMakesWayForAPlane(t *testing.T) {
 	w.everyWay(t, 2)
 	check(t, a.Close())
 	set(w.ga, false, true)
+	w.everyWay(t, 2)
+	// A tunnel that the policy got meanwhile is guarded beside those that carry.
+	more := append(rules(t, false), policy.Rule{Action: policy.Protect, Tunnel: "t9", Selector: policy.Selector{
+		Local: policy.NetOf(netip.MustParsePrefix("10.1.0.0/24")), Remote: policy.NetOf(netip.MustParsePrefix("10.2.9.0/24"))}})
+	if got := w.exchange(w.ha, hostC4, 1); got != 1 || grows(&w.clear, 2) == 0 {
+		t.Fatalf("what nobody protects: %d answers", got)
+	}
+	w.clear.Store(0)
+	check(t, w.ga.Do(func() error { _, err := xfrm.SetGuard(more); return err }))
+	if got := w.exchangeWithin(w.ha, hostC4, 1, 300*time.Millisecond); got != 0 {
+		t.Error("the new tunnel's traffic is answered in clear")
+	}
 	w.everyWay(t, 2)
 	ip(t, w.ga, "xfrm", "state", "flush")
 	set(w.ga, false, false)
