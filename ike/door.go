@@ -209,7 +209,7 @@ func (e *Engine) tellPlaces() {
 		if a := p.entry.Remote.Addr; a.IsValid() {
 			addrs = append(addrs, a)
 		}
-		addrs = append(addrs, p.addrs...)
+		addrs = append(addrs, p.where.addrs...)
 	}
 	e.door.settle(addrs)
 }

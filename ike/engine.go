@@ -196,6 +196,7 @@ func (e *Engine) tick() {
 		}
 		for _, p := range e.peers {
 			p.look()
+			p.seek()
 		}
 		return
 	}

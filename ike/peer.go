@@ -35,7 +35,7 @@ type peer struct {
 	verifier *trust.Verifier
 	key      secret.Secret // pre-shared; empty with certificates
 	named    string        // see digest; empty: not worked out yet
-	addrs    []netip.Addr  // of an FQDN, as last resolved
+	where    whereabouts   // of an FQDN
 	dial     *dial
 	asked    uint64 // attempt whose addresses are being resolved; 0: none
 	live     []*session
@@ -106,10 +106,17 @@ func (p *peer) connect() bool {
 
 func (e *Engine) resolved(in Resolved) {
 	p := e.peerNamed(in.Peer)
-	if p == nil || p.asked == 0 || p.asked != in.Attempt {
+	switch {
+	case p == nil || in.Attempt == 0:
+		return
+	case in.Attempt == p.where.asked:
+		p.sought(in)
+		return
+	case in.Attempt != p.asked:
 		return
 	}
 	p.asked = 0
+	p.found(in)
 	if p.entry.Local.Interface != "" && in.Err == nil {
 		p.ours = in.Local
 	}
@@ -123,17 +130,10 @@ func (e *Engine) resolved(in Resolved) {
 		}
 	}
 	if in.Err != nil || len(in.Remote) == 0 {
-		detail := "no address"
-		if in.Err != nil {
-			detail = in.Err.Error()
-		}
+		detail := noAddress(in)
 		e.tell(Event{Kind: IKEFailed, Reason: Unresolved, Peer: p.entry.Name, Detail: detail})
 		p.failed(Unresolved, detail)
 		return
-	}
-	if p.entry.Remote.FQDN != "" {
-		p.addrs = in.Remote
-		e.tellPlaces()
 	}
 	p.begin(in.Local, in.Remote[p.failures%len(in.Remote)])
 }
@@ -380,7 +380,7 @@ func (e *Engine) candidates(local, remote netip.Addr) (found []*peer, known bool
 		switch {
 		case p.entry.Remote.Any:
 			anywhere = append(anywhere, p)
-		case p.entry.Remote.Addr == remote || slices.Contains(p.addrs, remote):
+		case p.entry.Remote.Addr == remote || slices.Contains(p.where.addrs, remote):
 			found = append(found, p)
 		}
 	}

@@ -155,10 +155,7 @@ func (e *Engine) endAll() {
 		t.stop(ShutDown)
 	}
 	for _, p := range e.peers {
-		e.clock.stop(&p.retry)
-		e.clock.stop(&p.alone)
-		e.clock.stop(&p.home.again)
-		p.asked = 0
+		p.rest()
 		if p.dial != nil {
 			p.dial.close()
 		}
@@ -241,10 +238,7 @@ func (e *Engine) reload(cfg Config) {
 		if slices.Contains(e.peers, p) {
 			continue
 		}
-		e.clock.stop(&p.retry)
-		e.clock.stop(&p.alone)
-		e.clock.stop(&p.home.again)
-		p.asked = 0
+		p.rest()
 		if p.dial != nil {
 			p.dial.close()
 		}
@@ -262,6 +256,7 @@ func (e *Engine) reload(cfg Config) {
 	for _, p := range e.peers {
 		if !slices.Contains(peers, p) && e.started {
 			p.look()
+			p.seek()
 		}
 	}
 }
