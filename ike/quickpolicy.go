@@ -38,12 +38,9 @@ func (p *peer) tunnelFor(sel policy.Selector, narrow bool) *tunnel {
 	return nil
 }
 
-// compareIDs accepts the IDs that we sent, none, or narrower ones if the peer
-// entry allows that.
+// compareIDs accepts the IDs that we sent, or narrower ones if the peer entry
+// allows that. An answer without IDs means the addresses of the two ends (5.1).
 func (x *exchange) compareIDs(ids [][]byte) (Reason, error) {
-	if len(ids) == 0 {
-		return "", nil
-	}
 	got, err := x.s.selectorOf(ids, Initiator)
 	if err != nil {
 		return NoSelector, err
