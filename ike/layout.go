@@ -33,7 +33,7 @@ type parts struct {
 	certs                        certificates
 	natd, natoa                  [][]byte
 	vendors                      [][]byte
-	notes                        [][]byte // notifications, not acted upon in an exchange
+	notes                        [][]byte // notifications; see heardBeside and heed
 	skipped                      []wire.PayloadType
 }
 

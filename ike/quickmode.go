@@ -200,11 +200,11 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 	s.throughQuick()
 	s.note(pick.x.deviations(), nil)
 	x.tunnel, x.selector = t, offered
-	x.quickTwo(pick, p, gm.SM3(d.Data))
+	x.quickTwo(pick, p, d, h)
 }
 
 // quickTwo installs the child for receiving and answers with QM2.
-func (x *exchange) quickTwo(pick chosen, p parts, hash [32]byte) {
+func (x *exchange) quickTwo(pick chosen, p parts, d Datagram, h wire.Header) {
 	s, e := x.s, x.s.e
 	e.lastChild++
 	x.child = &child{e: e, t: x.tunnel, started: e.now, exchange: x}
@@ -220,8 +220,9 @@ func (x *exchange) quickTwo(pick chosen, p parts, hash [32]byte) {
 		rest = append(rest, wire.Payload{Type: wire.TypeID, Body: id})
 	}
 	b := x.write(s.keys.Hash2(s.quickForm, x.covers(rest)), rest)
-	x.seen.remember(hash, nil, e.now)
+	x.seen.remember(gm.SM3(d.Data), nil, e.now)
 	x.child.install()
+	x.heed(p.notes, h, d)
 	e.repeat(&x.resend, s.datagram(b), false, func() {
 		x.child.end(Timeout, tellPeer)
 		x.close()
@@ -271,6 +272,7 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 	e.send(s.datagram(b))
 	x.waits = h.Flags&wire.FlagCommit != 0
 	x.child.useOnceReady(x)
+	x.heed(p.notes, h, d)
 	x.settle()
 }
 

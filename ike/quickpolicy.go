@@ -56,6 +56,25 @@ func (x *exchange) compareIDs(ids [][]byte) (Reason, error) {
 	return Narrowed, fmt.Errorf("the peer answers with the selector %v, we offered %v (allow_narrowing is off)", got, x.selector)
 }
 
+// heed acts on the status notifications that stood in QM1 or QM2, as on those that
+// come by themselves, once the child that they may be about is there. Only where the
+// HASH covers them: in the other forms anybody could have put them there.
+func (x *exchange) heed(notes [][]byte, h wire.Header, d Datagram) {
+	s := x.s
+	for _, body := range notes {
+		switch n, err := wire.ParseNotification(body); {
+		case err != nil:
+			s.deviate("a notification in quick mode that cannot be read skipped")
+		case s.quickForm != policy.HashRFC2409:
+			s.deviate(fmt.Sprintf("%v in quick mode skipped: no HASH covers it", n.Type))
+		case n.Type == wire.ResponderLifetime, n.Type == wire.InitialContact, n.Type == wire.ReplayStatus:
+			s.notified(body, h, d)
+		default:
+			s.deviate(fmt.Sprintf("%v in quick mode skipped", n.Type))
+		}
+	}
+}
+
 // idsToSend echoes the IDs; where the peer sent none, it gets those they mean.
 func (x *exchange) idsToSend(ids [][]byte) [][]byte {
 	if len(ids) == 2 {

@@ -37,3 +37,95 @@ func TestAnswerWithoutIDsMeansTheTwoGateways(t *testing.T) {
 		}
 	}
 }
+
+// noting adds notifications; spi is that of the sender of the message.
+func noting(t *testing.T, notes func(spi []byte) []wire.Notification) func([]wire.Payload) []wire.Payload {
+	return func(ps []wire.Payload) []wire.Payload {
+		sa, err := wire.ParseSA(bodyOf(ps, wire.TypeSA))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ps = slices.Clone(ps)
+		for _, n := range notes(sa.Proposals[0].SPI) {
+			ps = append(ps, wire.Payload{Type: wire.TypeNotify, Body: n.Append(nil)})
+		}
+		return ps
+	}
+}
+
+// tenMinutes is a RESPONDER-LIFETIME of 600 seconds, and beside it what is heeded
+// nowhere.
+func tenMinutes(spi []byte) []wire.Notification {
+	return []wire.Notification{
+		{DOI: 1, Protocol: wire.ProtoESP, SPI: spi, Type: wire.ResponderLifetime,
+			Data: wire.AppendAttributes(nil, []wire.Attribute{wire.Short(1, 1), wire.Short(2, 600)})},
+		{DOI: 1, Protocol: wire.ProtoESP, SPI: spi, Type: 40000},
+		{DOI: 1, Protocol: wire.ProtoESP, SPI: spi, Type: wire.NoProposalChosen},
+	}
+}
+
+// A peer may tell the lifetime that it keeps in its quick mode message itself (RFC
+// 2407 4.6.3.1). It counts where the HASH covers it; what else stands there is told.
+func TestLifetimeToldInQuickModeIsKept(t *testing.T) {
+	for _, form := range []policy.HashForm{policy.HashRFC2409, policy.HashStdFull, policy.HashStdBody} {
+		for _, by := range []string{"i", "r"} {
+			i, r := members().Pair()
+			i.Peer().Dialect.QMHash, r.Peer().Dialect.QMHash = form, form
+			l := New(32, i, r)
+			m := &meddler{t: t, l: l, form: form, two: noting(t, tenMinutes)}
+			if by == "r" {
+				m.one, m.two = m.two, nil
+			}
+			l.Hook = m.hook
+			g, told := l.Gateway(by), map[string]int{}
+			g.Told = func(v ike.Event) {
+				if v.Kind == ike.Deviation || v.Kind == ike.NotifyIn {
+					told[KindName(v.Kind)]++
+				}
+			}
+			if !l.RunUntil(time.Second, func() bool { return carries(l.Gateway("i")) && carries(l.Gateway("r")) }) {
+				t.Errorf("form %v at %s: the tunnel does not come up", form, by)
+				continue
+			}
+			st := g.Engine.Status().Tunnels[0]
+			life, want := st.Expires[0].Sub(st.Installed[0]), 10*time.Minute
+			skipped, heard := 2, 1
+			if form != policy.HashRFC2409 {
+				want, skipped, heard = time.Hour, 3, 0
+			}
+			if life != want || told["deviation"] != skipped || told["notify-in"] != heard {
+				t.Errorf("form %v at %s: the child lives %v, want %v; told %v", form, by, life, want, told)
+			}
+			if len(l.Faults) > 0 {
+				t.Error(l.Faults)
+			}
+		}
+	}
+}
+
+// INITIAL-CONTACT in QM1 ends what stood before, and not the child that the same
+// message makes.
+func TestInitialContactInQuickModeSparesItsOwnChild(t *testing.T) {
+	i, r := members().Pair()
+	l := New(33, i, r)
+	g := l.Gateway("r")
+	contact := func([]byte) []wire.Notification {
+		return []wire.Notification{{DOI: 1, Protocol: wire.ProtoISAKMP, SPI: make([]byte, 16), Type: wire.InitialContact}}
+	}
+	m := &meddler{t: t, l: l, one: noting(t, contact)}
+	l.Hook = m.hook
+	heard := 0
+	g.Told = func(v ike.Event) {
+		if v.Kind == ike.NotifyIn && v.Notify == wire.InitialContact {
+			heard++
+		}
+	}
+	l.RunUntil(5*time.Second, func() bool { return carries(g) })
+	if told := heard; !carries(g) || told < 2 {
+		t.Errorf("up %v, INITIAL-CONTACT heard %d times, want that of the session and that of quick mode", carries(g), told)
+	}
+	l.Run(time.Minute)
+	if n := len(g.Plane.Installed()); n != 1 || !carries(g) {
+		t.Errorf("%d children, up %v", n, carries(g))
+	}
+}
