@@ -77,8 +77,9 @@ func (g *gate) fields(x sender, now time.Time) bool {
 	return b.take(now, 5, 20)
 }
 
-// envelopeCache remembers SK bodies with the cookies they came under. An SK body
-// under other cookies is a replay: Sk is fresh for every attempt.
+// envelopeCache remembers SK bodies, in whichever form they were written, with the
+// cookies they came under. An SK body under other cookies is a replay: Sk is fresh
+// for every attempt.
 type envelopeCache struct {
 	under map[[32]byte]pairKey
 	order [][32]byte
@@ -87,7 +88,7 @@ type envelopeCache struct {
 
 // replayed notes body and reports whether it was seen under other cookies.
 func (c *envelopeCache) replayed(body []byte, key pairKey) bool {
-	h := gm.SM3(body)
+	h := gm.SM3(gm.EnvelopeMark(body))
 	if k, ok := c.under[h]; ok {
 		return k != key
 	}

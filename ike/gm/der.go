@@ -142,11 +142,8 @@ func envelopeForms(body []byte) ([][]byte, error) {
 		}
 		return [][]byte{c.der()}, nil
 	}
-	raw := body
-	if len(raw) == rawLen+1 && raw[0] == 4 {
-		raw = raw[1:]
-	}
-	if len(raw) != rawLen {
+	raw, ok := rawCiphertext(body)
+	if !ok {
 		return [][]byte{standIn()}, err
 	}
 	x, y, tail := raw[:32], raw[32:pointAt], raw[pointAt:]
@@ -157,6 +154,28 @@ func envelopeForms(body []byte) ([][]byte, error) {
 		ciphertext{x, y, tail[:c3Len], tail[c3Len:]}.der(),
 		ciphertext{x, y, tail[KeyLen:], tail[:KeyLen]}.der(),
 	}, nil
+}
+
+// rawCiphertext cuts the 04 off a raw form, which may be left out.
+func rawCiphertext(body []byte) (raw []byte, ok bool) {
+	if len(body) == rawLen+1 && body[0] == 4 {
+		body = body[1:]
+	}
+	return body, len(body) == rawLen
+}
+
+// EnvelopeMark is what the body of an SK payload is known by, however it is written:
+// C1, which its sender drew at random, or a body without a form as it is. Whoever
+// recorded one can write it anew in each form that OpenEnvelope reads, but cannot
+// give it another C1.
+func EnvelopeMark(body []byte) []byte {
+	if c, err := derCiphertext(body); err == nil {
+		return append(c.x, c.y...)
+	}
+	if raw, ok := rawCiphertext(body); ok {
+		return raw[:pointAt]
+	}
+	return body
 }
 
 var errOffCurve = errors.New("c1: not a point of the curve")

@@ -90,6 +90,28 @@ func TestEveryFormOfAnEnvelopeOpens(t *testing.T) {
 	}
 }
 
+// Every form of one envelope has one mark, another envelope has another, and what
+// is no envelope stands for itself.
+func TestEnvelopeIsKnownByItsPointInEveryForm(t *testing.T) {
+	e := readExample(t)
+	mark := EnvelopeMark(e.get("SKi body"))
+	if len(mark) != 64 {
+		t.Fatalf("a mark of %d bytes", len(mark))
+	}
+	for name, body := range forms(t, e) {
+		before := bytes.Clone(body)
+		if got := EnvelopeMark(body); !bytes.Equal(got, mark) || !bytes.Equal(body, before) {
+			t.Errorf("%s: mark %x, want %x", name, got, mark)
+		}
+		if got := EnvelopeMark(append(body, 0)); bytes.Equal(got, mark) {
+			t.Errorf("%s with a byte more has the same mark", name)
+		}
+	}
+	if bytes.Equal(EnvelopeMark(e.get("SKr body")), mark) {
+		t.Error("two envelopes have one mark")
+	}
+}
+
 func TestSealedEnvelopesOpenInEveryEncoding(t *testing.T) {
 	e := readExample(t)
 	key := e.private("d_enc_r")

@@ -2,8 +2,10 @@ package lab
 
 import (
 	"bytes"
+	"encoding/asn1"
 	"encoding/binary"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"slices"
 	"strings"
@@ -281,6 +283,49 @@ func TestReplayedThirdMessageIsKnownByItsEnvelope(t *testing.T) {
 		t.Errorf("told %v", reasons)
 	}
 	s.attack(t, forgery{name: "again", data: under(old.Data, s.genuine.Data)})
+}
+
+// Neither the signature nor anything else of message 3 covers how the envelope is
+// written: one that was recorded is known in every form that is read.
+func TestReplayedEnvelopeIsKnownInEveryForm(t *testing.T) {
+	for n := range rewritten(t, recorded(plain(3))["main 3"].Data) {
+		l := plain(3)
+		old := rewritten(t, recorded(l)["main 3"].Data)[n]
+		l.Gateway("i").Restart()
+		s := hold(t, l, "main 3")
+		var reasons []ike.Reason
+		s.victim.Told = func(v ike.Event) { reasons = append(reasons, v.Reason) }
+		s.Inject(s.genuine.Source, s.genuine.Dest, under(old, s.genuine.Data))
+		if !slices.Equal(reasons, []ike.Reason{ike.ReplayedEnvelope}) {
+			t.Errorf("form %d: told %v", n, reasons)
+		}
+		s.attack(t, forgery{name: fmt.Sprintf("form %d", n), data: under(old, s.genuine.Data)})
+	}
+}
+
+// rewritten is a message 3 with its envelope, DER, in each of the raw forms.
+func rewritten(t *testing.T, data []byte) (list [][]byte) {
+	t.Helper()
+	m, err := wire.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		X, Y   *big.Int
+		C3, C2 []byte
+	}
+	if _, err := asn1.Unmarshal(m.Payloads[0].Body, &c); err != nil {
+		t.Fatal(err)
+	}
+	point := append(c.X.FillBytes(make([]byte, 32)), c.Y.FillBytes(make([]byte, 32))...)
+	for _, body := range [][]byte{
+		slices.Concat([]byte{4}, point, c.C3, c.C2), slices.Concat(point, c.C3, c.C2),
+		slices.Concat([]byte{4}, point, c.C2, c.C3), slices.Concat(point, c.C2, c.C3),
+	} {
+		m.Payloads[0].Body = body
+		list = append(list, m.Append(nil))
+	}
+	return list
 }
 
 // A gateway that was restarted has forgotten the envelope: the replay gets as
