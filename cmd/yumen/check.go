@@ -24,7 +24,7 @@ is changed. Exit status 1 if there is any fault.`,
 			if err != nil {
 				return fmt.Errorf("not fit to run:\n%w", err)
 			}
-			plan, err := daemon.Prepare(cfg, buildInfo())
+			plan, err := daemon.Prepare(cfg, at.build)
 			if err != nil {
 				return fmt.Errorf("not fit to run:\n%w", err)
 			}

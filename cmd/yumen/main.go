@@ -72,13 +72,14 @@ func (h *heedful) Write(b []byte) (int, error) {
 type place struct {
 	config string
 	socket string
+	build  daemon.Build
 }
 
 // newRootCommand returns the whole tree; understood becomes true once cobra has
 // accepted flags and arguments.
 func newRootCommand() (root *cobra.Command, understood *bool) {
 	understood = new(bool)
-	at := &place{}
+	at := &place{build: buildInfo()}
 	root = &cobra.Command{
 		Use:   "yumen",
 		Short: "A site-to-site IPsec gateway for GB/T 36968",

@@ -26,7 +26,7 @@ and every tunnel ends. For a restart or an upgrade without a gap see yumen hando
 			if err != nil {
 				return err
 			}
-			plan, err := daemon.Prepare(cfg, buildInfo())
+			plan, err := daemon.Prepare(cfg, at.build)
 			if err != nil {
 				return err
 			}

@@ -8,11 +8,14 @@ package selftest
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
+	"yumen/esp"
 	"yumen/ike/gm"
 	"yumen/policy"
 )
@@ -76,10 +79,11 @@ func run(random io.Reader, v vectors) []Result {
 	try("sm4-gcm", v.testGCM)
 	try("sm2 verify", v.testVerify)
 	try("sm2 decrypt", v.testDecrypt)
+	try("esp", func() error { return esp.SelfTest(nil) })
 	for _, t := range []struct {
 		name string
 		test func(io.Reader) error
-	}{{"sm2 sign and verify", signAndVerify}, {"sm2 encrypt and decrypt", encryptAndDecrypt}} {
+	}{{"sm2 known key pair", v.testPair}, {"sm2 sign and verify", signAndVerify}, {"sm2 encrypt and decrypt", encryptAndDecrypt}} {
 		try(t.name, func() error {
 			if !healthy {
 				return errNotRun
@@ -186,24 +190,34 @@ func (v vectors) testDecrypt() error {
 	return nil
 }
 
+// testPair signs with a private key of which the public one is known, and encrypts to
+// that. What SM2 signs and encrypts holds a random number, so that its bytes cannot
+// be foretold; that the two keys belong together can be.
+func (v vectors) testPair(random io.Reader) error {
+	key, err := privateKey(v.pairKey)
+	if err != nil {
+		return err
+	}
+	pub, err := publicKey(v.pairPub)
+	if err != nil {
+		return err
+	}
+	if !pub.Equal(&key.PublicKey) {
+		return fmt.Errorf("public key: %w", errAnswer)
+	}
+	if err := signed(random, key, pub); err != nil {
+		return err
+	}
+	return enveloped(random, key, pub)
+}
+
 // signAndVerify is the pairwise consistency of a fresh key.
 func signAndVerify(random io.Reader) error {
 	key, err := newKey(random)
 	if err != nil {
 		return err
 	}
-	e, err := gm.SignatureDigest(&key.PublicKey, "", []byte("self-test"))
-	if err != nil {
-		return err
-	}
-	sig, err := gm.SignDigest(random, key, e[:])
-	if err != nil {
-		return err
-	}
-	if !gm.VerifyDigest(&key.PublicKey, e[:], sig) {
-		return errors.New("our own signature does not verify")
-	}
-	return nil
+	return signed(random, key, &key.PublicKey)
 }
 
 func encryptAndDecrypt(random io.Reader) error {
@@ -211,11 +225,30 @@ func encryptAndDecrypt(random io.Reader) error {
 	if err != nil {
 		return err
 	}
+	return enveloped(random, key, &key.PublicKey)
+}
+
+func signed(random io.Reader, key crypto.Signer, pub *ecdsa.PublicKey) error {
+	e, err := gm.SignatureDigest(pub, "", []byte("self-test"))
+	if err != nil {
+		return err
+	}
+	sig, err := gm.SignDigest(random, key, e[:])
+	if err != nil {
+		return err
+	}
+	if !gm.VerifyDigest(pub, e[:], sig) {
+		return errors.New("our own signature does not verify")
+	}
+	return nil
+}
+
+func enveloped(random io.Reader, key crypto.Decrypter, pub *ecdsa.PublicKey) error {
 	want := make([]byte, gm.KeyLen)
 	if _, err := io.ReadFull(random, want); err != nil {
 		return err
 	}
-	body, err := gm.SealEnvelope(random, &key.PublicKey, want, policy.SKDER)
+	body, err := gm.SealEnvelope(random, pub, want, policy.SKDER)
 	if err != nil {
 		return err
 	}

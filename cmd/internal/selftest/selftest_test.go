@@ -28,7 +28,7 @@ func TestSoundMachinePassesEveryTest(t *testing.T) {
 	if err := Err(results); err != nil {
 		t.Fatal(err)
 	}
-	if len(results) != 11 {
+	if len(results) != 13 {
 		t.Fatalf("%d tests ran", len(results))
 	}
 	for _, r := range results {
@@ -53,6 +53,7 @@ func TestEachCorruptedKnownAnswerRefuses(t *testing.T) {
 		"gcmKey": "sm4-gcm", "gcmNonce": "sm4-gcm", "gcmAAD": "sm4-gcm", "gcmPlain": "sm4-gcm", "gcmCipher": "sm4-gcm",
 		"signPub": "sm2 verify", "signed": "sm2 verify", "signature": "sm2 verify",
 		"envelopeKey": "sm2 decrypt", "envelope": "sm2 decrypt", "temporary": "sm2 decrypt",
+		"pairKey": "sm2 known key pair", "pairPub": "sm2 known key pair",
 	}
 	shape := reflect.TypeFor[vectors]()
 	if shape.NumField() != len(owner) {
@@ -77,7 +78,7 @@ func TestEachCorruptedKnownAnswerRefuses(t *testing.T) {
 func fields(v *vectors) []*[]byte {
 	return []*[]byte{&v.sm3Input, &v.sm3, &v.hmacKey, &v.hmacInput, &v.hmac, &v.cbcKey, &v.cbcPlain, &v.cbcCipher,
 		&v.gcmKey, &v.gcmNonce, &v.gcmAAD, &v.gcmPlain, &v.gcmCipher, &v.signPub, &v.signed, &v.signature,
-		&v.envelopeKey, &v.envelope, &v.temporary}
+		&v.envelopeKey, &v.envelope, &v.temporary, &v.pairKey, &v.pairPub}
 }
 
 // biased gives the byte 7 once in every n bytes, else good bytes. n is odd, so that

@@ -13,6 +13,7 @@ type vectors struct {
 	gcmPlain, gcmCipher              []byte
 	signPub, signed, signature       []byte
 	envelopeKey, envelope, temporary []byte
+	pairKey, pairPub                 []byte
 }
 
 func known() vectors {
@@ -54,6 +55,9 @@ func known() vectors {
 			"21cf18afaa6b64f0b0a733bd730508d6567f9faac722aa042000376aa46646d90577b5ab0170f97043356acef83504b8" +
 			"a4b9ae159a0e834fc3041001734e922fa8c88ad6814c59264e9f21"),
 		temporary: hexBytes("93754381265febcf025a6c0d53abf6d3"),
+		pairKey:   hexBytes("2eb464dc25937be59938549f4cc6306cea1c2ecdcc491a4e3b4fc0bd29af1f99"),
+		pairPub: hexBytes("047dbea54543458172bd3b688e509c2df54586ace00b58ec941499f94a50a58c675d6f9adaff089e8137a76343acd2f3" +
+			"5ca30a8a5ccf81b7cdce5266a016b9e364"),
 	}
 }
 
