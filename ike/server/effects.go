@@ -31,25 +31,28 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// book remembers what the data plane holds, only so that effects can be undone.
+// book remembers what the data plane holds, so that effects can be undone, and what
+// was counted of what it held.
 type book struct {
 	children map[esp.ChildID]entry
 	inUse    map[string]esp.ChildID // by tunnel
+	spent    map[string]esp.Usage   // by tunnel: see Reading
 }
 
 type entry struct {
 	tunnel string
 	path   esp.Path
+	used   esp.Usage // as last read
 }
 
 func newBook() book {
-	return book{children: map[esp.ChildID]entry{}, inUse: map[string]esp.ChildID{}}
+	return book{children: map[esp.ChildID]entry{}, inUse: map[string]esp.ChildID{}, spent: map[string]esp.Usage{}}
 }
 
 // adopt enters what the data plane held before this server.
 func (b book) adopt(list []ike.Adopted) {
 	for _, a := range list {
-		b.children[a.Child.ID] = entry{a.Child.Tunnel, a.Child.Path}
+		b.children[a.Child.ID] = entry{tunnel: a.Child.Tunnel, path: a.Child.Path}
 		b.inUse[a.Child.Tunnel] = a.Child.ID
 	}
 }
@@ -124,7 +127,7 @@ func (s *Server) install(f ike.Install) (func(), error) {
 	if err := s.cfg.Plane.Install(f.Child, f.From); err != nil {
 		return nil, err
 	}
-	s.book.children[f.Child.ID] = entry{f.Child.Tunnel, f.Child.Path}
+	s.book.children[f.Child.ID] = entry{tunnel: f.Child.Tunnel, path: f.Child.Path}
 	return func() { s.remove(f.Child.ID) }, nil
 }
 
@@ -159,10 +162,16 @@ func (s *Server) rebind(f ike.Rebind) (func(), error) {
 }
 
 func (s *Server) remove(id esp.ChildID) error {
-	if _, err := s.cfg.Plane.Remove(id); err != nil {
+	last, _ := s.usage(id) // drops are no part of what Remove returns
+	left, err := s.cfg.Plane.Remove(id)
+	if err != nil {
 		return err
 	}
-	if e, ok := s.book.children[id]; ok && s.book.inUse[e.tunnel] == id {
+	e, ok := s.book.children[id]
+	if ok {
+		s.book.spend(e.tunnel, last, left)
+	}
+	if ok && s.book.inUse[e.tunnel] == id {
 		delete(s.book.inUse, e.tunnel)
 	}
 	delete(s.book.children, id)

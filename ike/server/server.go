@@ -341,6 +341,7 @@ func (s *Server) Reload(ctx context.Context, cfg ike.Config, keys PrivateKeys) e
 		}
 		s.policy, s.keys = cfg.Policy, keys
 		s.step(ike.Reload{Config: cfg})
+		s.book.forget(cfg.Policy)
 	})
 	if err != nil {
 		return err
@@ -373,24 +374,4 @@ func (s *Server) Leave(ctx context.Context, stay func(ike.TunnelStatus) bool) (s
 func (s *Server) Snapshot(ctx context.Context) (status ike.Status, err error) {
 	err = s.call(ctx, func() { status = s.cfg.Engine.Status() })
 	return status, err
-}
-
-// Status returns a reading of the engine and of each child's counters.
-func (s *Server) Status(ctx context.Context) (ike.Status, map[esp.ChildID]esp.Usage, error) {
-	var status ike.Status
-	usage := map[esp.ChildID]esp.Usage{}
-	err := s.call(ctx, func() {
-		status = s.cfg.Engine.Status()
-		for _, t := range status.Tunnels {
-			for _, c := range t.Children {
-				if u, ok := s.cfg.Plane.Usage(c.ID); ok {
-					usage[c.ID] = u
-				}
-			}
-		}
-	})
-	if err != nil {
-		return ike.Status{}, nil, err
-	}
-	return status, usage, nil
 }

@@ -304,12 +304,12 @@ func TestStatusReadsEngineAndPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(nil)
 		w.engine.status.Tunnels = []ike.TunnelStatus{{Name: "net", Children: []esp.Child{{ID: 1}, {ID: 2}}}}
-		status, usage, err := w.server.Status(t.Context())
-		if err != nil || len(status.Tunnels) != 1 {
-			t.Fatalf("%+v, %v", status, err)
+		r, err := w.server.Status(t.Context())
+		if err != nil || len(r.Engine.Tunnels) != 1 {
+			t.Fatalf("%+v, %v", r, err)
 		}
-		if _, stale := usage[2]; stale || usage[1].Replayed != 1 {
-			t.Errorf("usage %+v", usage)
+		if _, stale := r.Usage[2]; stale || r.Usage[1].Replayed != 1 {
+			t.Errorf("usage %+v", r.Usage)
 		}
 		w.stop()
 	})

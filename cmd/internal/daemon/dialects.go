@@ -85,7 +85,7 @@ func saveDialects(dir string, list []ike.Learned) error {
 // keepDialects writes down what the engine has learned. A state that cannot be
 // written costs a search after the next start, not the tunnels.
 func (g *gateway) keepDialects(ctx context.Context) {
-	status, _, err := g.server.Status(ctx)
+	status, err := g.server.Snapshot(ctx)
 	if err == nil {
 		err = saveDialects(g.plan.Load().Config.StateDir, status.Learned)
 	}

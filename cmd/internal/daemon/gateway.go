@@ -75,13 +75,13 @@ func (w natWire) WriteIKE(data []byte, local, remote netip.AddrPort) error {
 // read asks engine and data plane.
 func (g *gateway) read(ctx context.Context) (reading, error) {
 	p := g.plan.Load()
-	status, usage, err := g.server.Status(ctx)
+	s, err := g.server.Status(ctx)
 	if err != nil {
 		return reading{}, err
 	}
 	c := g.server.Counters()
 	return reading{
-		lives: g.lives, policy: p.Policy, own: p.Own, verifiers: p.verifiers, selftest: p.Selftests, started: g.started, engine: status, usage: usage,
+		lives: g.lives, policy: p.Policy, own: p.Own, verifiers: p.verifiers, selftest: p.Selftests, started: g.started, engine: s.Engine, usage: s.Usage, spent: s.Spent,
 		clock: implausible(time.Now(), p.build.Time, lastTime(p.Config.StateDir)),
 		plane: g.plane.Counters(), userspace: userspaceOf(g.plane), groups: g.groups.status(),
 		server: map[string]uint64{"received": c.Received, "refused": c.Refused, "queue-dropped": c.QueueDropped,
@@ -204,7 +204,7 @@ func (g *gateway) warnOfPeers() {
 // keepAlive holds open the mappings of NAT devices on our side (RFC 3948 4): one
 // byte to each peer behind ours, every 20 seconds, unless told otherwise.
 func (g *gateway) keepAlive(ctx context.Context) {
-	status, _, err := g.server.Status(ctx)
+	status, err := g.server.Snapshot(ctx)
 	if err != nil {
 		return
 	}

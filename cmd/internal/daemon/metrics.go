@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,9 +38,10 @@ type reading struct {
 	selftest  []selftest.Result
 	engine    ike.Status
 	usage     map[esp.ChildID]esp.Usage
-	server    map[string]uint64  // datagrams, by what became of them
-	userspace *control.Userspace // nil: there is no such plane
-	plane     map[string]uint64  // packets, by what became of them
+	spent     map[string]esp.Usage // by tunnel: of children that are gone
+	server    map[string]uint64    // datagrams, by what became of them
+	userspace *control.Userspace   // nil: there is no such plane
+	plane     map[string]uint64    // packets, by what became of them
 	groups    []control.Group
 }
 
@@ -55,10 +55,6 @@ type metrics struct {
 	keys         *prometheus.HistogramVec
 	known        atomic.Pointer[map[string]bool] // names of peers
 	source       source
-
-	mu     sync.Mutex // guards what follows; taken once a scrape
-	totals map[string]esp.Usage
-	last   map[esp.ChildID]esp.Usage
 }
 
 func newMetrics() *metrics {
@@ -74,7 +70,6 @@ func newMetrics() *metrics {
 		keys: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ipsec_crypto_op_seconds",
 			Help:    "Time of operations with our private keys.",
 			Buckets: prometheus.ExponentialBuckets(0.00002, 4, 10)}, []string{"backend", "op"}),
-		totals: map[string]esp.Usage{}, last: map[esp.ChildID]esp.Usage{},
 	}
 	m.registry.MustRegister(m.negotiations, m.events, m.took, m.keys, m)
 	return m
@@ -155,39 +150,25 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	w.groups(r.groups)
 	w.sessions(r, now)
 	w.tunnels(r, now)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.add(r)
-	w.traffic(r, m.totals)
+	w.traffic(r)
 }
 
-// add sums usage by tunnel, so that a counter does not fall when a child is
-// replaced. What passed between the last scrape and the end of a child is lost.
-func (m *metrics) add(r reading) {
-	last := map[esp.ChildID]esp.Usage{}
-	totals := map[string]esp.Usage{}
-	for _, t := range r.engine.Tunnels {
-		sum := m.totals[t.Name]
-		for _, c := range t.Children {
-			now, ok := r.usage[c.ID]
-			if !ok {
-				continue
-			}
-			before := m.last[c.ID]
-			sum.In = more(sum.In, now.In, before.In)
-			sum.Out = more(sum.Out, now.Out, before.Out)
-			sum.Replayed += now.Replayed - before.Replayed
-			sum.BadAuth += now.BadAuth - before.BadAuth
-			sum.BadSelector += now.BadSelector - before.BadSelector
-			last[c.ID] = now
-		}
-		totals[t.Name] = sum
+// total sums usage over all children of a tunnel, those that are gone too, so that a
+// counter does not fall when a child is replaced.
+func (r reading) total(t ike.TunnelStatus) esp.Usage {
+	sum := r.spent[t.Name]
+	for _, c := range t.Children {
+		u := r.usage[c.ID]
+		sum.In, sum.Out = more(sum.In, u.In), more(sum.Out, u.Out)
+		sum.Replayed += u.Replayed
+		sum.BadAuth += u.BadAuth
+		sum.BadSelector += u.BadSelector
 	}
-	m.totals, m.last = totals, last
+	return sum
 }
 
-func more(sum, now, before esp.Count) esp.Count {
-	return esp.Count{Bytes: sum.Bytes + now.Bytes - before.Bytes, Packets: sum.Packets + now.Packets - before.Packets}
+func more(sum, c esp.Count) esp.Count {
+	return esp.Count{Bytes: sum.Bytes + c.Bytes, Packets: sum.Packets + c.Packets}
 }
 
 // page writes series to a scrape.
@@ -325,9 +306,9 @@ func (w page) tunnels(r reading, now time.Time) {
 	}
 }
 
-func (w page) traffic(r reading, totals map[string]esp.Usage) {
+func (w page) traffic(r reading) {
 	for _, t := range r.engine.Tunnels {
-		u := totals[t.Name]
+		u := r.total(t)
 		for name, v := range map[string]uint64{
 			"ipsec_child_sa_bytes_in":  u.In.Bytes,
 			"ipsec_child_sa_bytes_out": u.Out.Bytes, "ipsec_child_sa_packets_in": u.In.Packets,

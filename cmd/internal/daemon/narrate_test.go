@@ -244,7 +244,6 @@ func TestAScrapeReadsEngineAndDataPlane(t *testing.T) {
 		{"yumen_path_probes_total", l{"tunnel": "net"}, 100, 100},
 		{"yumen_path_probes_lost_total", l{"tunnel": "net"}, 30, 30},
 	} {
-		m.totals, m.last = map[string]esp.Usage{}, map[esp.ChildID]esp.Usage{}
 		if got := series(t, m, c.name, c.labels); got < c.low || got > c.high {
 			t.Errorf("%s%v is %v, want %v to %v", c.name, c.labels, got, c.low, c.high)
 		}
@@ -264,16 +263,24 @@ func TestTrafficOfATunnelOnlyRises(t *testing.T) {
 		w.engine.Tunnels[0].Children = append(w.engine.Tunnels[0].Children, esp.Child{ID: id})
 		w.usage[id] = esp.Usage{In: esp.Count{Bytes: bytes}}
 	}
-	clear := func() { w.engine.Tunnels[0].Children, w.usage = nil, map[esp.ChildID]esp.Usage{} }
+	// clear ends every child, as the server does: what each counted at last is spent.
+	clear := func() {
+		sum := w.spent["net"]
+		for _, u := range w.usage {
+			sum.In.Bytes += u.In.Bytes
+		}
+		w.engine.Tunnels[0].Children, w.usage, w.spent = nil, map[esp.ChildID]esp.Usage{}, map[string]esp.Usage{"net": sum}
+	}
 	for i, step := range []struct {
 		set  func()
 		want float64
 	}{
 		{func() {}, 100},
 		{func() { child(2, 7) }, 107},
-		{func() { clear(); child(2, 9) }, 109},
+		{func() { w.usage[2] = esp.Usage{In: esp.Count{Bytes: 9}} }, 109},
 		{func() { clear() }, 109},
 		{func() { child(3, 1) }, 110},
+		{func() { w.usage[3] = esp.Usage{In: esp.Count{Bytes: 6}}; clear() }, 115}, // since the last scrape
 	} {
 		step.set()
 		if got := series(t, m, "ipsec_child_sa_bytes_in", nil); got != step.want {
