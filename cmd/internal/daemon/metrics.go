@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,7 @@ type metrics struct {
 	took         *prometheus.HistogramVec
 	keys         *prometheus.HistogramVec
 	known        atomic.Pointer[map[string]bool] // names of peers
+	renewals     *renewals
 	source       source
 }
 
@@ -70,8 +72,9 @@ func newMetrics() *metrics {
 		keys: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ipsec_crypto_op_seconds",
 			Help:    "Time of operations with our private keys.",
 			Buckets: prometheus.ExponentialBuckets(0.00002, 4, 10)}, []string{"backend", "op"}),
+		renewals: newRenewals(),
 	}
-	m.registry.MustRegister(m.negotiations, m.events, m.took, m.keys, m)
+	m.registry.MustRegister(m.negotiations, m.events, m.took, m.keys, m.renewals.total, m.renewals.crossed, m)
 	return m
 }
 
@@ -86,6 +89,7 @@ func (m *metrics) from(p *policy.Policy) {
 
 // count counts one event, once. A peer that is only claimed is nobody yet.
 func (m *metrics) count(e ike.Event) {
+	m.renewals.count(e)
 	peer := ""
 	if known := m.known.Load(); !e.Claimed && known != nil && (*known)[e.Peer] {
 		peer = e.Peer
@@ -218,7 +222,22 @@ func (w page) host(r reading, now time.Time) {
 	}
 	for _, what := range slices.Sorted(maps.Keys(r.plane)) {
 		w.counter("ipsec_dataplane_packets_total", "Packets of the data plane.", r.plane[what], "result", what)
+		if strings.HasPrefix(what, "Xfrm") {
+			w.counter("ipsec_xfrm_stat_total", "Drops of the kernel's IPsec, in Linux' words, of the whole network namespace.", r.plane[what], "name", what)
+		}
 	}
+	blocked := uint64(0)
+	for _, what := range keptIn() {
+		blocked += r.plane[what]
+	}
+	w.counter("ipsec_cleartext_blocked_total",
+		"Packets that no tunnel took and that were not sent, or let in, in clear. The guard's own drops are in it where the kernel plane counts them.", blocked)
+}
+
+// keptIn are the drops of both planes that would have been clear text: what waited
+// in vain for an SA, what is in no tunnel, and what a block policy of the guard met.
+func keptIn() []string {
+	return []string{"no-policy", "no-sa", "wait-full", "wait-timeout", "XfrmOutPolBlock", "XfrmOutNoStates", "XfrmInPolBlock"}
 }
 
 // nonGM is the label of a peer that is not GB/T 36968; the others have none.
@@ -248,6 +267,7 @@ func (w page) sessions(r reading, now time.Time) {
 	up := 0
 	state := map[string]int{}
 	established := map[string]time.Time{}
+	quirks := map[string][]string{}
 	for _, p := range r.policy.Peers {
 		state[p.Name] = len(worth()) - 1
 		w.gauge("ipsec_key_lifetime_limit_seconds", "Longest life of a key by policy.", p.IKELifetime.Seconds(),
@@ -256,6 +276,7 @@ func (w page) sessions(r reading, now time.Time) {
 	for _, s := range r.engine.Sessions {
 		if s.State == "established" {
 			up++
+			quirks[s.Peer] = append(quirks[s.Peer], s.Deviations...)
 		}
 		best, known := state[s.Peer]
 		if i := slices.Index(worth(), s.State); known && i >= 0 && i < best {
@@ -270,6 +291,10 @@ func (w page) sessions(r reading, now time.Time) {
 		for i, name := range worth() {
 			w.gauge("ipsec_ike_sa_state", "1 for the state of the best ISAKMP SA to a peer.", truth(i == state[p.Name]),
 				append(nonGM(p.NonGM()), "peer", p.Name, "state", name)...)
+		}
+		slices.Sort(quirks[p.Name])
+		for _, quirk := range slices.Compact(quirks[p.Name]) {
+			w.gauge("ipsec_peer_quirk_info", "1 for what a proven peer sends otherwise than the standard form.", 1, "peer", p.Name, "quirk", quirk)
 		}
 		if t := established[p.Name]; !t.IsZero() {
 			w.gauge("ipsec_key_age_seconds", "Age of the newest key.", now.Sub(t).Seconds(),
