@@ -1,7 +1,6 @@
 package warm
 
 import (
-	"slices"
 	"time"
 
 	"yumen/policy"
@@ -36,6 +35,7 @@ type probe struct {
 	sent time.Time
 	trip time.Duration
 	fate fate
+	late bool // nobody looked while it was under way: its trip says nothing
 }
 
 // path is what is known of one member.
@@ -59,6 +59,8 @@ type path struct {
 	from  uint64 // the first that counts for loss: what was lost in an outage is past
 	run   int    // answers in a row
 	heard bool   // it answered at some time
+
+	patient time.Time // until then no probe is given up: see Late
 
 	smooth, vary time.Duration // round trip and its variation (RFC 6298 2)
 	jitter       time.Duration // smoothed difference of neighbours (RFC 3550 6.4.1)
@@ -146,7 +148,9 @@ func (p *path) answered(now, at time.Time, seq uint64) {
 			p.failed = false // what was lost before says nothing: perhaps nobody answered
 		}
 		one.fate, one.trip = answered, max(at.Sub(one.sent), 0)
-		p.measure(one.trip)
+		if !one.late || !p.heard {
+			p.measure(one.trip)
+		}
 		p.heard, p.middle = true, p.median()
 		switch {
 		case late: // it was judged already: a slow path is known better now
@@ -209,11 +213,28 @@ func (p *path) silentAt() time.Time {
 	return due
 }
 
+// late has what is under way waited for once more. Not again right after that: a machine
+// that is always late has to judge by what it sees.
+func (p *path) late(now time.Time) {
+	if now.Before(p.patient.Add(p.timeout())) {
+		return
+	}
+	p.patient = now.Add(p.timeout())
+	for i := p.first(); i < p.n; i++ {
+		if one := p.at(i); one.fate == pending {
+			one.late = true
+		}
+	}
+}
+
 // deadline is when judge has something to do next, if nothing comes; zero: never.
 func (p *path) deadline() time.Time {
 	due := p.givenUpAt()
 	if t := p.silentAt(); !p.failed && !t.IsZero() && (due.IsZero() || t.Before(due)) {
-		return t
+		due = t
+	}
+	if !due.IsZero() && due.Before(p.patient) {
+		return p.patient
 	}
 	return due
 }
@@ -270,81 +291,6 @@ func (p *path) lostInARow() int {
 		}
 	}
 	return n
-}
-
-// rate follows whether the path is good, bad or not yet either.
-func (p *path) rate(now time.Time) {
-	if !p.usable() {
-		return
-	}
-	enough := p.run >= p.probe.Recover
-	if judged, _ := p.window(p.from); !p.proven && (enough || !p.failed && judged >= policy.ProbeWindow) {
-		p.proven, p.failed, p.goodSince = true, false, now
-	}
-	if !p.proven {
-		return
-	}
-	loss, median := p.loss(), p.middle
-	was := p.bad
-	switch {
-	case p.probe.Loss > 0 && loss > p.probe.Loss:
-		p.bad = Loss
-	case p.probe.Delay > 0 && median > p.probe.Delay:
-		p.bad = Delay
-	case p.bad == Loss && (2*loss > p.probe.Loss || !enough):
-	case p.bad == Delay && (median > p.probe.Delay*4/5 || !enough):
-	default:
-		p.bad = ""
-	}
-	if was != "" && p.bad == "" {
-		p.goodSince = now
-	}
-}
-
-// usable: nothing but its probes speaks against the path.
-func (p *path) usable() bool { return p.child && p.link && !p.drilled }
-
-// loss is the share of lost probes, in percent of a whole window: one probe lost of
-// two is no loss of half.
-func (p *path) loss() int {
-	_, gone := p.window(p.from)
-	return gone * 100 / policy.ProbeWindow
-}
-
-// recentLoss is the share of lost probes for people: of those that there were, an
-// outage included.
-func (p *path) recentLoss() int {
-	judged, gone := p.window(0)
-	return gone * 100 / max(judged, 1)
-}
-
-// window counts the last ProbeWindow probes from number from on.
-func (p *path) window(from uint64) (judged, gone int) {
-	for i := p.n; i > max(p.first(), from) && judged < policy.ProbeWindow; i-- {
-		switch p.at(i - 1).fate {
-		case answered:
-			judged++
-		case lost:
-			judged++
-			gone++
-		}
-	}
-	return judged, gone
-}
-
-// median is that of the last round trips; zero if there were none.
-func (p *path) median() time.Duration {
-	var trips []time.Duration
-	for i := p.n; i > p.first() && len(trips) < medianOf; i-- {
-		if one := p.at(i - 1); one.fate == answered {
-			trips = append(trips, one.trip)
-		}
-	}
-	if len(trips) == 0 {
-		return 0
-	}
-	slices.Sort(trips)
-	return trips[len(trips)/2]
 }
 
 func (p *path) state() State {

@@ -109,10 +109,15 @@ type Fail struct {
 	On     bool
 }
 
+// Late says that until now nobody looked for longer than was due: the machine stood
+// still, or was busy elsewhere. Answers may have come meanwhile that have not been handed
+// in yet, so what is under way is waited for once more.
+type Late struct{}
+
 // Tick says only that time went by: see Group.Next.
 type Tick struct{}
 
-// Input is one of Sent, Answered, Link, Child, Fail and Tick.
+// Input is one of Sent, Answered, Link, Child, Fail, Late and Tick.
 type Input interface{ input() }
 
 func (Sent) input()     {}
@@ -120,6 +125,7 @@ func (Answered) input() {}
 func (Link) input()     {}
 func (Child) input()    {}
 func (Fail) input()     {}
+func (Late) input()     {}
 func (Tick) input()     {}
 
 // Flip is a change of who carries the traffic.
@@ -232,6 +238,10 @@ func (g *Group) take(now time.Time, in Input) {
 		g.paths[in.Member].setChild(in.Up)
 	case Fail:
 		g.paths[in.Member].setFailed(in.On)
+	case Late:
+		for _, p := range g.paths {
+			p.late(now)
+		}
 	}
 }
 

@@ -282,3 +282,75 @@ func TestANewPolicyTakesOverWhatIsKnown(t *testing.T) {
 		t.Errorf("after its carrier went, the group does %+v", f)
 	}
 }
+
+// stalled is a machine that stood still for ten seconds with four probes under way by
+// each of two paths, and has not handed in what came meanwhile.
+func stalled(t *testing.T) *machine {
+	m := newMachine(t, groupOf(2))
+	m.up(2)
+	m.rounds(20, 2, 0, 1)
+	for range 4 {
+		m.seq++
+		m.step(warm.Sent{Member: 0, Seq: m.seq})
+		m.step(warm.Sent{Member: 1, Seq: m.seq})
+	}
+	m.now = m.now.Add(10 * time.Second)
+	return m
+}
+
+func TestAStallIsNoSilenceOfThePaths(t *testing.T) {
+	m := stalled(t)
+	if m.step(warm.Tick{}); m.g.View().Paths[0].State != warm.Down {
+		t.Fatalf("this is no stall that matters: %+v", m.g.View())
+	}
+	m = stalled(t)
+	before := m.g.View().Paths[0]
+	for _, in := range []warm.Input{warm.Late{}, warm.Tick{}} {
+		if f := m.step(in); f != nil {
+			t.Fatalf("%T: %+v", in, f)
+		}
+	}
+	for i := range 2 {
+		for n := range uint64(4) {
+			if f := m.step(warm.Answered{Member: i, Seq: m.seq - n}); f != nil {
+				t.Fatalf("%+v", f)
+			}
+		}
+	}
+	if v := m.g.View().Paths[0]; v.State != warm.Good || v.Lost != 0 || v.Jitter != before.Jitter {
+		t.Errorf("after the answers: %+v, before: %+v", v, before)
+	}
+	m.rounds(2, 2, 0, 1)
+	if v := m.g.View(); v.Paths[0].State != warm.Good || v.Paths[1].State != warm.Good || v.Last.Reason != warm.Start {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestAMachineThatIsAlwaysLateLeavesADeadPath(t *testing.T) {
+	m := newMachine(t, groupOf(2))
+	m.up(2)
+	m.rounds(20, 2, 0, 1)
+	for range 10 {
+		m.step(warm.Late{})
+		m.rounds(1, 2, 1)
+	}
+	if got := m.g.Steer(); got[0].Tunnel != "path-b" {
+		t.Errorf("carried by %v: %+v", got, m.g.View().Paths)
+	}
+}
+
+func TestAStallHidesADeathNoLongerThanAnAnswerTakes(t *testing.T) {
+	m := stalled(t)
+	m.step(warm.Late{})
+	for n := range uint64(4) {
+		m.step(warm.Answered{Member: 1, Seq: m.seq - n})
+	}
+	end := m.now.Add(100 * time.Millisecond)
+	for next := m.g.Next(m.now); !next.IsZero() && next.Before(end); next = m.g.Next(m.now) {
+		m.now = next
+		m.step(warm.Tick{})
+	}
+	if got := m.g.Steer(); got[0].Tunnel != "path-b" {
+		t.Errorf("after %v still carried by %v", 100*time.Millisecond, got)
+	}
+}

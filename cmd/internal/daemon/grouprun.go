@@ -33,6 +33,7 @@ type runner struct {
 	seq      uint64
 	probeAt  time.Time
 	unsteery time.Time // when to steer again, after the plane refused; zero: it did not
+	wakeAt   time.Time // when the clock was to strike, at the latest
 	works    bool      // as told last
 
 	mu     sync.Mutex // guards what follows
@@ -110,6 +111,7 @@ func (r *runner) run(ctx context.Context) {
 		r.steer(to)
 	}
 	r.probeAt = time.Now()
+	r.wakeAt = r.probeAt
 	clock := time.NewTimer(0)
 	defer clock.Stop()
 	for {
@@ -117,13 +119,26 @@ func (r *runner) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case a := <-r.answers:
+			r.wake()
 			r.answered(a)
 		case o := <-r.orders:
+			r.wake()
 			r.carryOut(o)
 		case <-clock.C:
+			r.wake()
 			r.beat()
 		}
-		clock.Reset(time.Until(r.due()))
+		r.wakeAt = r.due()
+		clock.Reset(time.Until(r.wakeAt))
+	}
+}
+
+// wake notes when the runner comes much too late, whatever it wakes for: what has
+// arrived meanwhile may still be on its way through this machine.
+func (r *runner) wake() {
+	if late := time.Since(r.wakeAt); late > r.policy.Probe.Interval/2 {
+		r.all.log.Debug("late", "group", r.policy.Name, "by", late.String())
+		r.step(warm.Late{})
 	}
 }
 

@@ -6,10 +6,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"yumen/cmd/internal/control"
+	"yumen/esp"
 	"yumen/esp/links"
+	"yumen/esp/warm"
 	"yumen/policy"
 )
 
@@ -241,4 +244,41 @@ func TestALinkThatIsDownIsSoInANewGroup(t *testing.T) {
 	s.good(t, "a")
 	s.apply(next)
 	s.good(t, "a")
+}
+
+// A runner that comes late waits for answers that are still on their way to it.
+func TestALateRunnerTakesItsOwnLatenessForNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plane := newFakePaths()
+		plane.kill("a", true) // answers come when the test says so
+		plane.kill("b", true)
+		p := groupPolicy("a", "b").Groups[0]
+		r := newRunner(newGroups(plane, &fakeLinks{}, quiet(), nil), p)
+		r.seq = 1
+		r.carryOut(order{in: warm.Child{Member: 0, Up: true}})
+		r.carryOut(order{in: warm.Child{Member: 1, Up: true}})
+		come := func(seq uint64) {
+			for i := range 2 {
+				r.wake()
+				r.answered(answer{i, esp.Echo{Seq: seq, At: time.Now()}})
+			}
+		}
+		for range 10 {
+			r.wakeAt = time.Now()
+			r.probe()
+			time.Sleep(time.Millisecond)
+			come(r.seq)
+		}
+		for range p.Probe.Lost {
+			r.probe()
+		}
+		r.wakeAt = time.Now().Add(time.Millisecond)
+		time.Sleep(10 * time.Second)
+		for i := range uint64(p.Probe.Lost) {
+			come(r.seq - i)
+		}
+		if v := r.view(); v.Paths[0].State != warm.Good || v.Paths[1].State != warm.Good || v.Paths[0].Lost+v.Paths[1].Lost != 0 {
+			t.Errorf("%+v", v.Paths)
+		}
+	})
 }
