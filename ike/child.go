@@ -164,7 +164,7 @@ func (c *child) use() {
 		}
 	}
 	c.up, c.upAt = true, e.now
-	t.failures = 0
+	t.failures, t.peer.leaves = 0, 0
 	e.clock.stop(&t.retry)
 	t.note("", "")
 	kind := ChildUp
@@ -323,30 +323,6 @@ func (s *session) deletedSPI(b []byte) {
 			}
 		}
 	}
-}
-
-// deletedSession ends a session of the same proven peer.
-func (s *session) deletedSession(b []byte) {
-	var k pairKey
-	if len(b) != len(k.i)+len(k.r) {
-		s.drop(Malformed, fmt.Sprintf("delete of a session with %d bytes of cookies", len(b)))
-		return
-	}
-	copy(k.i[:], b)
-	copy(k.r[:], b[8:])
-	o := s.e.sessions[k]
-	if o == nil || o.state != established || o.peer != s.peer {
-		return
-	}
-	s.e.tell(o.event(IKEDown, PeerDeleted, ""))
-	o.end()
-	if p := o.peer; p.session() == nil {
-		p.leftAt = s.e.now
-		if p.entry.DropChildren {
-			p.dropChildren(PeerDeleted, func(*child) bool { return true })
-		}
-	}
-	o.peer.missing()
 }
 
 // childFailed takes back a child that the data plane refused to install, use or

@@ -2,7 +2,6 @@ package ike
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -16,8 +15,6 @@ import (
 const (
 	firstRetry = 2 * time.Second
 	lastRetry  = 60 * time.Second
-	// leaveTaken is how long after a peer took its leave it may be about to return.
-	leaveTaken = 20 * time.Second
 	// responderGrace lets the end that negotiated phase 1 go on with quick mode
 	// before the other starts one of its own for the same tunnel.
 	responderGrace = time.Second
@@ -50,6 +47,7 @@ type peer struct {
 	path     knownPath
 	search   search    // for its dialect, with profile: auto
 	leftAt   time.Time // when it deleted our last session
+	leaves   int       // in a row, each before a tunnel came up
 }
 
 // dial is one attempt to reach a peer: M1 and the sessions that answers to it
@@ -91,8 +89,7 @@ func (p *peer) session() *session {
 // reports whether it begins. A question that is under way, whatever it was asked for,
 // finds the addresses of the attempt too.
 func (p *peer) connect() bool {
-	if p.entry.Remote.Any || p.entry.Dialect.Initiate == policy.InitiateThem || p.e.ending || p.home.away ||
-		p.dial != nil || p.retry.pending() {
+	if p.onlyCalls() || p.e.ending || p.home.away || p.dial != nil || p.retry.pending() {
 		return false
 	}
 	p.home.asking, p.checking = false, false
@@ -217,19 +214,8 @@ func (d *dial) close() {
 
 // failed counts an attempt that came to nothing and waits, longer each time.
 func (p *peer) failed(reason Reason, detail string) {
-	for _, t := range p.e.tunnels {
-		if t.peer == p && t.current == nil {
-			t.note(reason, detail)
-		}
-	}
-	wait := min(firstRetry<<min(p.failures, 8), lastRetry)
 	p.failures++
-	if p.e.ending || !p.needed() {
-		return
-	}
-	wait = p.e.jitter(wait)
-	p.e.tell(Event{Kind: Retrying, Reason: reason, Peer: p.entry.Name, Detail: fmt.Sprintf("in %.1fs", wait.Seconds())})
-	p.e.clock.set(&p.retry, p.e.now.Add(wait), p.wanted)
+	p.putOff(p.failures, reason, detail)
 }
 
 // needed reports whether some tunnel waits for this peer, or stands without a

@@ -381,11 +381,16 @@ func (x *exchange) abandon(reason Reason, detail string) {
 	if x.closed {
 		return
 	}
+	x.fail(reason, detail)
+	x.s.nextQuick()
+}
+
+// fail ends an exchange that we started, and starts nothing that waits for it.
+func (x *exchange) fail(reason Reason, detail string) {
 	s, t := x.s, x.tunnel
 	v := s.event(ChildFailed, reason, detail)
 	v.Tunnel, v.MessageID = t.entry.Name, x.id
 	s.e.tell(v)
 	x.close()
 	t.failed(reason, detail)
-	s.nextQuick()
 }

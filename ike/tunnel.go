@@ -101,7 +101,7 @@ func (e *Engine) operatorUp(name string) {
 		l.stopped = false
 	}
 	t.want = true
-	t.failures, t.peer.failures, t.peer.search = 0, 0, search{}
+	t.failures, t.peer.failures, t.peer.leaves, t.peer.search = 0, 0, 0, search{}
 	e.clock.stop(&t.retry)
 	e.clock.stop(&t.peer.retry)
 	t.ensure()
