@@ -154,6 +154,7 @@ func (d *Dialer) config() ike.Config {
 	p, entry := *c.Policy, d.cfg.peer()
 	entry.Remote, entry.Profile, entry.Dialect = policy.Remote{Addr: d.cfg.Remote}, policy.GBT36968, d.speak
 	entry.Dialect.PeerID = d.peerID
+	entry.Dialect.Initiate = policy.InitiateUs // a call of its own would be taken for the answer to ours
 	entry.DPD, entry.PathProbe = policy.DPD{Interval: askEvery, Tries: askTries}, false
 	p.Peers, p.Tunnels = []policy.Peer{entry}, d.tunnels()
 	if d.bare {
@@ -231,6 +232,12 @@ func (d *Dialer) understood() {
 // event follows how far a handshake comes, and reports whether it is over.
 func (d *Dialer) event(now time.Time, v ike.Event) (over bool) {
 	switch v.Kind {
+	case ike.IKEDown: // by the far end: what follows is for us to begin, and to count
+		if d.stage == through {
+			d.ends = now
+			return false
+		}
+		return true
 	case ike.IKEUp:
 		d.stage, d.ends = standing, now.Add(quickWait)
 		if !d.rep.Session {

@@ -87,6 +87,41 @@ func TestDialerStopsAfterTwelveHandshakes(t *testing.T) {
 	}
 }
 
+// A far end may delete the session at every quick mode, or once it is through: no
+// engine calls again on its own, so that the report counts every message 3.
+func TestEveryHandshakeWithAFarEndThatDeletesIsCounted(t *testing.T) {
+	for label, least := range map[string]int{"quick 1": 2, "quick 3": 1} {
+		x := newDraw(t, 1, true)
+		x.dialect, x.dpd = policy.Dialect{}, false
+		i, r := x.sites()
+		l := lab.New(1, i, r)
+		l.Story.Off = true
+		thirds := map[wire.Cookie]bool{}
+		l.Hook = func(p lab.Packet) []lab.Packet {
+			switch h, _ := wire.ParseHeader(p.Data); {
+			case p.From == "i" && p.Label == "main 3":
+				thirds[h.Initiator] = true
+			case p.From == "i" && p.Label == label:
+				l.After(time.Millisecond, func() { // a changed entry takes the place of the one that the session hangs on
+					far := l.Gateway("r")
+					far.Peer().IKELifetime -= time.Second
+					far.Feed(ike.Reload{Config: far.Config()})
+				})
+				if label == "quick 1" {
+					return nil
+				}
+			}
+			return []lab.Packet{p}
+		}
+		m := NewDialer(config(l))
+		run(t, l, m, time.Hour)
+		rep := m.Report()
+		if !rep.Session || rep.Child != (label == "quick 3") || rep.Handshakes != len(thirds) || rep.Handshakes < least || rep.Handshakes > fewHandshakes {
+			t.Errorf("%s: session %v, child %v, %d handshakes counted, %d messages 3", label, rep.Session, rep.Child, rep.Handshakes, len(thirds))
+		}
+	}
+}
+
 // A user ID that nobody was told of leaves what hangs on the signature open.
 func TestUnknownUserIDIsNotGuessedAround(t *testing.T) {
 	x := newDraw(t, 3, true)
