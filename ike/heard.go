@@ -2,6 +2,7 @@ package ike
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 
 	"yumen/ike/gm"
@@ -32,7 +33,9 @@ const (
 // Heard is what one message showed. Before M5 or M6 it is signed, but may be old.
 type Heard struct {
 	In      HeardIn
-	Peer    string         // name of the entry
+	Peer    string // name of the entry
+	CookieI wire.Cookie
+	Remote  netip.AddrPort
 	Refused Reason         // why the message counts for nothing here; empty: it counts
 	Known   bool           // the signature or the HASH verified: the rest is as meant
 	Accent  policy.Dialect // the entry's, with what the message shows
@@ -49,7 +52,7 @@ func (s *session) hear(p *peer, h Heard) {
 	if s.e.cfg.Hear == nil {
 		return
 	}
-	h.Peer = p.entry.Name
+	h.Peer, h.CookieI, h.Remote = p.entry.Name, s.cki, s.remote
 	s.e.out.Heard = append(s.e.out.Heard, h)
 }
 

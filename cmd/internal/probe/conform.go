@@ -22,6 +22,7 @@ type Conform struct {
 	say   func(now time.Time, line string)
 
 	until    time.Time
+	met      bool // a message 3 came that is to be of the other
 	up       bool
 	child    bool
 	heard    []string // that differs from the dialect
@@ -69,10 +70,7 @@ func (v Verdict) String() string {
 // step.
 func NewConform(cfg Config, say func(now time.Time, line string)) (*Conform, error) {
 	c := &Conform{cfg: cfg, entry: cfg.peer(), say: say}
-	c.entry.Remote = policy.Remote{Any: true}
-	if c.dials = cfg.Remote.IsValid() && !cfg.Remote.IsUnspecified(); c.dials {
-		c.entry.Remote = policy.Remote{Addr: cfg.Remote}
-	}
+	c.dials, c.entry.Remote = cfg.Remote.IsValid() && !cfg.Remote.IsUnspecified(), cfg.from()
 	c.entry.PathProbe = false
 	if c.entry.DPD.Interval == 0 {
 		c.entry.DPD = policy.DPD{Interval: cfg.wait() / 2, Tries: askTries}
@@ -102,7 +100,7 @@ func (c *Conform) Step(now time.Time, in ike.Input) ike.Output {
 	case ike.Stop:
 		return c.finish(now)
 	case ike.Datagram:
-		if c.dials && x.Remote.Addr() != c.cfg.Remote {
+		if r := c.entry.Remote; r.Addr.IsValid() && x.Remote.Addr() != r.Addr {
 			return ike.Output{Wake: earlier(c.host.wake, c.until)}
 		}
 		c.say(now, "<- "+describe(x))
@@ -110,8 +108,12 @@ func (c *Conform) Step(now time.Time, in ike.Input) ike.Output {
 		if c.until.IsZero() && c.dials {
 			c.until = now.Add(patience)
 		}
-		if !c.until.IsZero() && !now.Before(c.until) {
+		switch {
+		case c.until.IsZero() || now.Before(c.until):
+		case c.met || !c.entry.Remote.Any:
 			return c.finish(now)
+		default: // somebody else called
+			c.until = time.Time{}
 		}
 	}
 	out := c.host.step(now, in)
@@ -172,6 +174,7 @@ func shows(h ike.Heard) []string {
 }
 
 func (c *Conform) hear(now time.Time, h ike.Heard) {
+	c.met = c.met || h.In == ike.InFields
 	for _, k := range h.Accent.Against(c.entry.Dialect) {
 		if slices.Contains(shows(h), k.Name) {
 			c.deviates(now, fmt.Sprintf("%v (%s)", k, clause(k.Name)))
@@ -210,7 +213,7 @@ func (c *Conform) event(now time.Time, v ike.Event) {
 			c.deviates(now, v.Detail)
 		}
 	case ike.Refused, ike.Dropped, ike.IKEFailed, ike.ChildFailed:
-		if c.until.IsZero() && v.Kind == ike.Refused {
+		if c.until.IsZero() && v.Kind == ike.Refused && v.Peer != "" {
 			c.until = now.Add(patience)
 		}
 		why := fmt.Sprintf("%s: %s", v.Reason, v.Detail)

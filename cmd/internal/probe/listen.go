@@ -19,18 +19,19 @@ type Listener struct {
 	host  host
 	entry policy.Peer // as the engine has it
 	rep   *Report
-	until time.Time // when listening ends; zero: nobody called yet
-	quick bool      // a quick mode showed itself and ended
-	done  bool
+
+	callers callers
+	met     bool      // a message 3 came that is to be of the far end
+	known   bool      // and its signature verified
+	until   time.Time // when listening ends; zero: nobody called yet
+	quick   bool      // a quick mode showed itself and ended
+	done    bool
 }
 
 // NewListener returns a Listener for the first peer of the policy.
 func NewListener(cfg Config) (*Listener, error) {
 	l := &Listener{cfg: cfg, entry: cfg.peer(), rep: newReport("no message showed it")}
-	l.entry.Remote = policy.Remote{Any: true}
-	if cfg.Remote.IsValid() && !cfg.Remote.IsUnspecified() {
-		l.entry.Remote = policy.Remote{Addr: cfg.Remote}
-	}
+	l.entry.Remote = cfg.from()
 	l.entry.Profile, l.entry.PathProbe = policy.Auto, false
 	l.entry.DPD = policy.DPD{Interval: cfg.wait(), Tries: askTries}
 	d := &l.entry.Dialect
@@ -76,12 +77,17 @@ func (l *Listener) Step(now time.Time, in ike.Input) ike.Output {
 		return l.finish(now)
 	case ike.Datagram:
 		if r := l.entry.Remote; r.Addr.IsValid() && in.Remote.Addr() != r.Addr {
+			l.rep.once("%v is not read: the far end is to call from %v", in.Remote.Addr(), r.Addr)
 			return ike.Output{Wake: earlier(l.host.wake, l.until)}
 		}
 		l.watch(now, in)
 	case ike.Tick:
-		if !l.until.IsZero() && !now.Before(l.until) {
+		switch {
+		case l.until.IsZero() || now.Before(l.until):
+		case l.met || !l.entry.Remote.Any:
 			return l.finish(now)
+		default: // somebody else called: the far end may yet
+			l.until = time.Time{}
 		}
 	}
 	out := l.host.step(now, in)
@@ -107,24 +113,18 @@ func (l *Listener) watch(now time.Time, d ike.Datagram) {
 	}
 	x, err := show(h, d.Data)
 	switch {
+	case h.Next == wire.TypeSA && h.Responder == (wire.Cookie{}) && err != nil:
+		l.rep.once("message 1 of %v: %v", d.Remote.Addr(), err)
 	case h.Next == wire.TypeSA && h.Responder == (wire.Cookie{}):
 		if l.until.IsZero() {
 			l.until = now.Add(patience)
-			l.rep.note("it calls from %v", d.Remote)
 		}
-		if err != nil {
-			l.rep.note("message 1: %v", err)
-			return
-		}
-		l.first(x)
+		l.rep.once("a call from %v", d.Remote.Addr())
+		l.callers.note(d.Remote.Addr(), h.Initiator, x)
 	case h.Next == wire.TypeSK && err == nil:
-		if len(x.certs) == 0 {
-			l.rep.seen("send_certs", "none")
-			l.rep.untold("cert_order", "it sends no certificates")
-			return
+		if c := l.callers.of(d.Remote.Addr(), h.Initiator); c != nil {
+			c.third, c.certs = true, x.certs
 		}
-		l.rep.oneOf("send_certs", "only message 2 shows which", "both", "m3")
-		l.rep.certOrder(x.certs)
 	}
 }
 
@@ -152,7 +152,9 @@ func (l *Listener) first(x showing) {
 // hear takes over what the engine heard, and reports whether the entry has changed
 // so that the next copy of the message will pass.
 func (l *Listener) hear(h ike.Heard) (changed bool) {
-	l.rep.heard(h)
+	if h.In != ike.InFields || l.identified(h) {
+		l.rep.heard(h)
+	}
 	switch {
 	case h.In == ike.InFields:
 		d := l.entry.Dialect
@@ -189,7 +191,7 @@ func (l *Listener) event(now time.Time, v ike.Event) {
 		l.rep.Child, l.quick = true, true
 		l.rep.note("tunnel %s came up", v.Tunnel)
 	case ike.Refused:
-		l.quick = l.quick || l.rep.Session
+		l.quick = l.quick || l.rep.Session && v.Peer != "" && !v.Claimed
 		l.rep.once("refused: %s: %s", v.Reason, v.Detail)
 	case ike.Dropped:
 		l.rep.once("dropped: %s: %s", v.Reason, v.Detail)
@@ -203,6 +205,7 @@ func (l *Listener) event(now time.Time, v ike.Event) {
 func (l *Listener) finish(now time.Time) ike.Output {
 	out := l.host.step(now, ike.Stop{})
 	l.done = true
+	l.strangers()
 	entry := l.cfg.peer()
 	entry.Dialect.PeerID, entry.Dialect.SM2ID = l.entry.Dialect.PeerID, l.entry.Dialect.SM2ID
 	l.rep.finish(entry)
