@@ -220,7 +220,11 @@ func (d Dialect) With(list ...Knob) (Dialect, error) {
 		if i < 0 {
 			return d, fmt.Errorf("dialect: no knob is called %q", one.Name)
 		}
-		all[i].read(field{r: r, node: scalarNode(one.Value), path: one.Name, here: true}, &d)
+		n := scalarNode(one.Value)
+		if strings.HasPrefix(all[i].word(d), `"`) && n.kind != kindBad {
+			n.kind = kindText // a text may look like a number
+		}
+		all[i].read(field{r: r, node: n, path: one.Name, here: true}, &d)
 	}
 	if len(r.errs) > 0 {
 		return d, fmt.Errorf("dialect: %w", r.errs[0])

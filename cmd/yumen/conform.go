@@ -46,7 +46,7 @@ Exit status 0: the other speaks this dialect; 1: it deviates or does not connect
 	f.add(c, "wait to be called", "entry of the policy for the gateway that is tried")
 	fl := c.Flags()
 	fl.StringVar(&f.profile, "profile", policy.GBT36968.String(), "dialect to play")
-	fl.StringSliceVar(&f.knobs, "knob", nil, "name=value, in the words of dialect: in a policy; may be repeated")
+	fl.StringArrayVar(&f.knobs, "knob", nil, "name=value, in the words of dialect: in a policy; may be repeated")
 	return c
 }
 

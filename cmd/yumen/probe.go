@@ -35,7 +35,7 @@ func (f *deskFlags) add(c *cobra.Command, listen, peer string) {
 	fl := c.Flags()
 	fl.BoolVar(&f.listen, "listen", false, listen)
 	fl.StringVar(&f.peer, "peer", "", peer)
-	fl.StringSliceVar(&f.users, "user-id", nil, "user ID of SM2 signatures to try besides the default one")
+	fl.StringArrayVar(&f.users, "user-id", nil, "user ID of SM2 signatures to try besides the default one; may be repeated")
 	fl.DurationVar(&f.wait, "wait", 0, "how long to go on once a session stands (default 35s)")
 	addSettings(c)
 }

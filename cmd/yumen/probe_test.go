@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 func TestProbeAndConformSayWhatTheyWereNotGiven(t *testing.T) {
@@ -41,6 +43,23 @@ func TestConformRefusesTheStateOfAGateway(t *testing.T) {
 		status, _, stderr := yumen("conform", "--listen", "--peer", "b", "--config", dir+"/gateway.yaml", "--socket", dir+"/none.sock", "--state-dir", at)
 		if status != exitFailed || !strings.Contains(stderr, "of its own") {
 			t.Errorf("%s: exit status %d: %s", at, status, stderr)
+		}
+	}
+}
+
+// A user ID is often all digits, and a name has commas: both are taken as they stand.
+func TestKnobsAndUserIDsAreTakenAsTheyStand(t *testing.T) {
+	f := conformFlags{profile: "gbt36968-2018", knobs: []string{"sm2_id=1234567812345678", "id_type=key-id", "id=CN=gw,O=Example", "peer_id=true"}}
+	if d, err := f.dialect(); err != nil || d.SM2ID != "1234567812345678" || d.ID != "CN=gw,O=Example" || d.PeerID != "true" {
+		t.Errorf("%v: %v", d, err)
+	}
+	at := &place{}
+	for c, args := range map[*cobra.Command][]string{newProbeCommand(at): {"--user-id", "CN=gw,O=Example"}, newConformCommand(at): {"--knob", "id=CN=gw,O=Example"}} {
+		if err := c.ParseFlags(args); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Flags().GetStringArray(args[0][2:]); err != nil || len(got) != 1 || got[0] != args[1] {
+			t.Errorf("%s: %q, %v", args[0], got, err)
 		}
 	}
 }
