@@ -266,7 +266,7 @@ func (d *Dialer) event(now time.Time, v ike.Event) (over bool) {
 	case ike.IKEFailed:
 		return true
 	case ike.NotifyIn:
-		if v.Notify < 16384 { // error types end here (RFC 2408 3.14.1)
+		if v.Notify < statusTypes {
 			d.rep.once("it says %v", v.Notify)
 			if v.Notify == wire.InvalidIDInformation && d.stage == standing {
 				d.quick = nil // selectors, not forms

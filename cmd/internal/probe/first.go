@@ -82,6 +82,7 @@ func (o opening) String() string {
 // also in message 3.
 type showing struct {
 	version         uint8
+	transform       uint8 // ID
 	cipher          uint64
 	keyLength       bool
 	natt, dpd, ours bool
@@ -138,7 +139,7 @@ func (x *showing) offer(body []byte) error {
 				}
 			}
 			if auth == authEnvelope {
-				x.cipher, x.keyLength = cipher, keyLength
+				x.transform, x.cipher, x.keyLength = t.ID, cipher, keyLength
 				return nil
 			}
 		}

@@ -147,6 +147,9 @@ func (k *knocks) packet() []ike.Datagram {
 
 const portIKE = 500
 
+// statusTypes is where notifications begin that are no errors (RFC 2408 3.14.1).
+const statusTypes = 16384
+
 // wake is when step has something to do.
 func (k *knocks) wake() time.Time {
 	switch {
@@ -168,15 +171,20 @@ func (k *knocks) hear(now time.Time, d ike.Datagram) {
 	}
 	switch {
 	case h.Exchange == wire.MainMode && h.Next == wire.TypeSA:
-		if x, err := show(h, d.Data); err != nil {
+		switch x, err := show(h, d.Data); {
+		case err != nil:
 			k.rep.once("%v: the answer is not read: %v", k.now, err)
-		} else {
+		case x.version != k.now.version || x.cipher != uint64(k.now.cipher) || x.transform != k.now.transform:
+			k.rep.once("%v: the answer takes something else, which nobody offered: header %s, encryption algorithm %d, transform ID %d",
+				k.now, versionWord(x.version), x.cipher, x.transform)
+		default:
 			k.result(now, taken, 0, x)
 		}
 	case h.Exchange == wire.Informational && h.Flags&wire.FlagEncrypted == 0:
 		if m, err := wire.Parse(d.Data); err == nil {
 			for _, p := range m.Payloads {
-				if n, err := wire.ParseNotification(p.Body); err == nil && p.Type == wire.TypeNotify {
+				n, err := wire.ParseNotification(p.Body)
+				if err == nil && p.Type == wire.TypeNotify && n.Type < statusTypes {
 					k.result(now, refused, n.Type, showing{})
 					return
 				}
@@ -228,9 +236,6 @@ func (k *knocks) judge(t turn, a answer) {
 		k.rep.tried(t.knob, "check", true)
 	default:
 		k.rep.tried(t.knob, t.value, a == taken)
-	}
-	if t.knob == "ike_sm4_id" && a == taken {
-		k.rep.tried("accept", "any", true)
 	}
 }
 

@@ -45,6 +45,9 @@ func TestStrangerSendsFirstMessagesOnlyAndTellsTheTruth(t *testing.T) {
 		if wrong := x.wrong(m.Report()); len(wrong) > 0 || sent > 28 || l.Gateway("r").Keys > 0 || l.Gateway("i").Keys > 0 {
 			t.Fatalf("draw %d, %v: %q, %d messages", seed, x.dialect, wrong, sent)
 		}
+		if f := m.Report().Of("accept"); f.Standing != Untold { // a message 1 says nothing of messages 3 to 6
+			t.Fatalf("draw %d: %v", seed, f)
+		}
 		for _, knob := range []string{"nat_t", "send_dpd_vid", "send_own_vid"} {
 			if m.Report().Of(knob).Standing != Seen {
 				t.Fatalf("draw %d: %v", seed, m.Report().Of(knob))
