@@ -50,6 +50,12 @@ func defaults() (Peer, Tunnel) {
 		}
 }
 
+// UsualPeer is what a peer entry has of which it says nothing.
+func UsualPeer() Peer {
+	p, _ := defaults()
+	return p
+}
+
 // policy reads the whole file. Peers are read before tunnels and tunnels before
 // rules, whatever their order in the file, because the later name the earlier.
 func (r *reader) policy(root *node) *Policy {

@@ -180,8 +180,9 @@ func (d *desk) credentials(c *cobra.Command, at *place, name string) error {
 // stranger is a probe without credentials. A configuration, if there is one, only
 // says how our sockets pass our own guard.
 func (d *desk) stranger(c *cobra.Command, at *place) {
-	entry := policy.Peer{Name: "far-end", Remote: policy.Remote{Addr: d.cfg.Remote}, CA: policy.Placeholder,
-		Identity: policy.Identity{Subject: "CN=" + policy.Placeholder}}
+	entry := policy.UsualPeer()
+	entry.Name, entry.Remote, entry.CA = "far-end", policy.Remote{Addr: d.cfg.Remote}, policy.Placeholder
+	entry.Identity.Subject = "CN=" + policy.Placeholder
 	d.cfg.Engine = ike.Config{Policy: &policy.Policy{Peers: []policy.Peer{entry}}, Rand: rand.Reader}
 	if cfg, err := at.load(c); err == nil {
 		d.bypass = daemon.Bypass(cfg.Mark)

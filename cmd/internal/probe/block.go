@@ -76,13 +76,39 @@ func block(entry policy.Peer, r *Report) string {
 		line("peer_certs", fmt.Sprintf("{sign: %q, enc: %q}", entry.Certs.Sign, entry.Certs.Enc))
 	}
 	text("send_chain", entry.Chain)
+	for _, k := range rest(entry) {
+		line(k.Name, k.Value)
+	}
 	d := r.Dialect(entry.Dialect)
 	if entry.Encap == policy.EncapForce {
-		line("encap", "force")
 		d.NoNATT = false
 	}
 	b.WriteString(lines(d))
 	return b.String()
+}
+
+// rest are the keys of an entry that hang on no peer's form, where it does not have
+// the values of one that says nothing.
+func rest(entry policy.Peer) (out []policy.Knob) {
+	usual := policy.UsualPeer()
+	add := func(differs bool, key, value string) {
+		if differs {
+			out = append(out, policy.Knob{Name: key, Value: value})
+		}
+	}
+	add(entry.Encap != usual.Encap, "encap", entry.Encap.String())
+	add(entry.IKELifetime != usual.IKELifetime, "ike_lifetime", entry.IKELifetime.String())
+	add(entry.IKELifetime > policy.MaxIKELifetime, "allow_long_lifetime", "true")
+	add(entry.ClockSkew != usual.ClockSkew, "clock_skew", entry.ClockSkew.String())
+	dpd := fmt.Sprintf("{interval: %v}", entry.DPD.Interval)
+	if entry.DPD.Tries > 0 {
+		dpd = fmt.Sprintf("{interval: %v, tries: %d}", entry.DPD.Interval, entry.DPD.Tries)
+	}
+	add(entry.DPD != usual.DPD, "dpd", dpd)
+	add(entry.PathProbe != usual.PathProbe, "path_probe", fmt.Sprint(entry.PathProbe))
+	add(entry.DropChildren, "children_on_ike_delete", "drop")
+	add(entry.Fragmentation, "ike_fragmentation", "true")
+	return out
 }
 
 // lines say a dialect: a profile and what differs from it.

@@ -15,7 +15,8 @@ import (
 
 // stranger is the configuration of a probe that has nothing but an address.
 func stranger(l *lab.Lab) Config {
-	entry := policy.Peer{Name: "far", Remote: policy.Remote{Addr: netip.MustParseAddr("198.51.100.1")}}
+	entry := policy.UsualPeer()
+	entry.Name, entry.Remote = "far", policy.Remote{Addr: netip.MustParseAddr("198.51.100.1")}
 	c := config(l)
 	c.Credentials = false
 	c.Engine.Policy, c.Engine.Own, c.Engine.Verifiers = &policy.Policy{Peers: []policy.Peer{entry}}, everybody().Stranger.Pair, nil
