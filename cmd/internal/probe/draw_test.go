@@ -35,6 +35,7 @@ type draw struct {
 	dpd     bool // it asks whether we live
 	gcm     bool // it offers SM4-GCM too
 	names   bool // its two certificates carry two names
+	oneWay  bool // one end alone may begin
 }
 
 // values are what each knob is drawn from, by the words of a policy file. What an
@@ -78,8 +79,20 @@ func newDraw(t *testing.T, seed uint64, mild bool) draw {
 	d.ZeroPad = d.ZeroPad || d.FieldPad == policy.PadZeros // none that cannot read what it writes
 	d.IDType = policy.IDType([]int{0, 0, 0, 1, 2, 3, 4}[r.IntN(7)])
 	d.ID = map[policy.IDType]string{policy.IDFQDN: "box.example", policy.IDUserFQDN: "box@example.cn", policy.IDKeyID: "box-7"}[d.IDType]
+	if r.IntN(4) == 0 {
+		d.PeerID = "tester.example" // it would take this for us too
+	}
+	x.oneWay = r.IntN(3) == 0
 	x.dialect = d
 	return x
+}
+
+// begins makes one end alone begin where it is drawn so: to a far end that only
+// answers nobody listens, and one that only calls is not called.
+func (x *draw) begins(who policy.Initiate) {
+	if x.oneWay {
+		x.dialect.Initiate = who
+	}
 }
 
 // people are the identities of all draws: making keys costs more than a draw.
@@ -247,6 +260,7 @@ func run(t *testing.T, l *lab.Lab, m Machine, limit time.Duration) {
 func TestListenerFindsEveryKnobThatHasAnEffect(t *testing.T) {
 	for seed := range uint64(draws()) {
 		x := newDraw(t, seed, false)
+		x.begins(policy.InitiateUs)
 		i, r := x.sites()
 		r.Tunnel().Start = policy.StartNow
 		l := lab.New(seed, i, r)
@@ -301,6 +315,7 @@ func TestDialerThatTriesEverythingConnects(t *testing.T) {
 	few := 0
 	for seed := range uint64(draws()) {
 		x := newDraw(t, seed+10000, true)
+		x.begins(policy.InitiateThem)
 		i, r := x.sites()
 		l := lab.New(seed, i, r)
 		l.Story.Off = true

@@ -26,8 +26,9 @@ func stranger(l *lab.Lab) Config {
 // Without credentials only messages 1 go out, few and slowly, to one address, and
 // what they bring is true.
 func TestStrangerSendsFirstMessagesOnlyAndTellsTheTruth(t *testing.T) {
-	for seed := range uint64(draws() / 5) {
+	for seed := range uint64(draws()) {
 		x := newDraw(t, seed+20000, false)
+		x.begins(policy.InitiateThem)
 		i, r := x.sites()
 		l := lab.New(seed, i, r)
 		l.Story.Off = true
