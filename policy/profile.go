@@ -65,7 +65,7 @@ const (
 	example     = "public worked example of a handshake (courseware \"VPN protocol verification\")"
 	h3cIKE      = "H3C Comware command reference, IKE: ike gm-main sm4-version, exchange-mode gm-main"
 	h3cIPsec    = "H3C Comware command reference, IPsec: esp authentication-algorithm sm3 (HMAC-SM3-96)"
-	huaweiPeer  = "Huawei UDG command reference, MOD IKEPEER6: interoperability switches"
+	huaweiPeer  = "Huawei UDG command reference, MOD IKEPEER: CUSTOMPARA"
 	huaweiIPsec = "Huawei UDG command reference, IPsec proposal: no NAT traversal, no ESN with GM algorithms"
 	hillstone   = "Hillstone StoneOS CLI manual: protocol-standard guomi v1.0 | v1.1"
 	hillstoneN  = "Hillstone StoneOS CLI manual: nat-traversal (off unless enabled)"
@@ -130,6 +130,10 @@ func (p Profile) Settings() []Setting {
 			set("gm_version", "1.1", "Huawei Cloud VPN manual: digital-envelope-v2", Inferred),
 			set("ike_sm4_id", "129", huaweiPeer, Inferred),
 			set("key_length", "refuse", huaweiPeer+", bit 1", Published),
+			// Bit 3 puts the phase-1 HASH in the form of the standard, which nobody
+			// publishes beyond the SA in HASHr. It and bit 4 are clear by default.
+			set("hashr_sa", "initiator", huaweiPeer+", bit 3 clear: RFC 2409", Inferred),
+			set("qm_hash", "rfc2409", huaweiPeer+", bit 4 clear", Published),
 			set("nat_t", "false", huaweiIPsec, Published),
 			set("esp_icv_bits", "96", huaweiPeer+", bits 9 and 10", Published),
 		}

@@ -280,8 +280,12 @@ func (w *writer) unsaid() {
 			"Our entry for you also says the following, for which no command is known; see that your box does so: "+list)
 	}
 	if bits := w.Tunnel.ICVBits; bits != 96 && bits != policy.ICVAuto && w.Tunnel.Suites[0] == policy.SM4CBCHMACSM3 {
-		w.remark(fmt.Sprintf("HMAC-SM3 的 ICV 须为 %d 位；该厂商手册只写明 96 位，若不能更改，请我方改为 icv_bits: 96。", bits),
-			fmt.Sprintf("The ICV of HMAC-SM3 must have %d bits; the maker's manual knows 96 only: if it cannot be changed, we set icv_bits: 96.", bits))
+		zh, en := "该厂商手册只写明 96 位", "the maker's manual knows 96 only"
+		if w.v == Huawei {
+			zh, en = "该厂商手册只对 UDG、UNC 写明可改（CUSTOMPARA）", "the maker's manual knows others than 96 for UDG and UNC only (CUSTOMPARA)"
+		}
+		w.remark(fmt.Sprintf("HMAC-SM3 的 ICV 须为 %d 位；%s，若不能更改，请我方改为 icv_bits: 96。", bits, zh),
+			fmt.Sprintf("The ICV of HMAC-SM3 must have %d bits; %s: if it cannot be changed, we set icv_bits: 96.", bits, en))
 	}
 	if w.Tunnel.Suites[0] != policy.SM4CBCHMACSM3 {
 		w.remark("我方首选 "+w.Tunnel.Suites[0].String()+"，下列命令为 SM4-CBC + HMAC-SM3；我方须在 suites 中列入 sm4cbc-hmacsm3。",

@@ -24,6 +24,7 @@ func (w *writer) huawei() {
 		"The GM suites of Huawei know main mode of IKEv1 only; the public manual (UDG) has neither NAT traversal nor ESN with them: no NAT may stand between.")
 	w.remark("双证书的绑定方式随型号而异（pki realm，或 certificate local-filename 及加密证书的对应命令），以设备为准。",
 		"How both certificates are bound differs by model (pki realm, or certificate local-filename and its counterpart for encryption).")
+	w.switchRemark()
 	w.remark("remote-id 中 DN 的书写形式以设备为准，须与我方签名证书主体一致。",
 		"The form of a DN in remote-id is that of your box; it must say the subject of our signing certificate.")
 }

@@ -44,6 +44,9 @@ func Import(v Vendor, name string, b []byte) (*Draft, error) {
 	if len(im.peers) == 0 {
 		return nil, fmt.Errorf("%s: no IPsec policy of a %v box is in it; give it the output of display current-configuration", name, v)
 	}
+	if v == Huawei {
+		im.switches()
+	}
 	im.explain()
 	draft, err := im.draft(name)
 	if err != nil {
