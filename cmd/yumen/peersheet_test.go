@@ -10,6 +10,11 @@ import (
 func TestPeerSheetIsWrittenWithoutAGatewayAndWithoutSecrets(t *testing.T) {
 	dir := newSite(t)
 	out := filepath.Join(dir, "sheet.md")
+	pol, err := os.ReadFile(dir + "/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/policy.yaml", strings.Replace(string(pol), "ca: ca/ca.crt", "ca: ca/ca.crt, send_chain: ca/ca.crt", 1))
 	status, _, stderr := yumen("peer-sheet", "net", "--config", dir+"/gateway.yaml", "--lang", "en",
 		"--for", "h3c,huawei,hillstone", "--address", "192.0.2.1", "--out", out)
 	if status != 0 {
@@ -20,7 +25,7 @@ func TestPeerSheetIsWrittenWithoutAGatewayAndWithoutSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	for _, want := range []string{"CN=gw-a,C=CN", "CN=gw-b,C=CN", "ike gm-main sm4-version standard", "authentication-method digital-envelope",
+	for _, want := range []string{"CN=gw-a,C=CN", "CN=gw-b,C=CN", "C PrintableString, CN UTF8String", "intermediate that we send", "ike gm-main sm4-version standard", "authentication-method digital-envelope",
 		"protocol-standard guomi v1.1", " remote-address 192.0.2.1", "| 192.0.2.2 "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the sheet:\n%s", want, text)

@@ -51,6 +51,8 @@ type Facts struct {
 	// Our is the address at which the far end reaches us; not valid: not known.
 	Our       netip.Addr
 	Sign, Enc pki.Info   // our certificates
+	Strings   [2]string  // ASN.1 types of the strings in their subjects
+	Chain     []pki.Info // intermediates that we send with them
 	Theirs    []pki.Info // their certificates, where a file of ours names them
 	Anchors   []pki.Info // the CA that we trust for them; none: its file cannot be read
 	MTU       int        // of the path outside, in bytes
@@ -76,6 +78,16 @@ func Gather(cfg *config.Config, tunnel string, our netip.Addr, now time.Time) (F
 	}
 	if f.Enc, err = one(cfg.EncCert, now); err != nil {
 		return f, err
+	}
+	f.Strings = [2]string{stringTypes(cfg.SignCert), stringTypes(cfg.EncCert)}
+	if f.Peer.Chain != "" {
+		b, err := os.ReadFile(pol.Resolve(f.Peer.Chain))
+		if err == nil {
+			f.Chain, err = pki.Show(b, now)
+		}
+		if err != nil {
+			return f, fmt.Errorf("%s: %w", pol.Resolve(f.Peer.Chain), err)
+		}
 	}
 	if c := f.Peer.Certs; c != (policy.PeerCerts{}) {
 		for _, path := range []string{c.Sign, c.Enc} {

@@ -123,3 +123,13 @@ func TestPeerThatIsNotOfTheStandardHasNoSheet(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Encapsulation by force needs NAT-D too, and its hash must be known.
+func TestForcedEncapsulationNamesTheHashOfNATD(t *testing.T) {
+	for hash, want := range map[string]string{"sm3": "NAT-D by SM3", "sha1": "NAT-D by SHA1"} {
+		f := facts(t, "office", "    encap: force\n    dialect: {natd_hash: "+hash+"}")
+		if text := written(t, f, English); !strings.Contains(text, "on, ESP always in UDP ("+want) {
+			t.Errorf("%s: %q is not in the sheet:\n%s", hash, want, text)
+		}
+	}
+}

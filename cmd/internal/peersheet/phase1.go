@@ -183,8 +183,12 @@ func (f *Facts) identities() section {
 // certificates: ours in full, and what we check of theirs.
 func (f *Facts) certificates() section {
 	s := section{title: say("证书", "Certificates")}
-	s.certificate(say("我方签名证书", "our signing certificate"), f.Sign)
-	s.certificate(say("我方加密证书", "our encryption certificate"), f.Enc)
+	s.certificate(say("我方签名证书", "our signing certificate"), f.Sign, f.Strings[0])
+	s.certificate(say("我方加密证书", "our encryption certificate"), f.Enc, f.Strings[1])
+	for _, c := range f.Chain {
+		s.add(know, say("我方随证书发送的中间 CA", "intermediate that we send with them"), say(c.Subject))
+		s.add(know, say("　其 SM3 指纹", "  its SM3 fingerprint"), say(c.Fingerprint))
+	}
 	s.add(set, say("请导入并信任的 CA", "CA to import and trust"), say(f.Sign.Issuer))
 	id := f.Peer.Identity
 	for _, x := range []struct {
@@ -223,9 +227,12 @@ func (f *Facts) certificates() section {
 	return s
 }
 
-func (s *section) certificate(item foreign.Text, c pki.Info) {
+func (s *section) certificate(item foreign.Text, c pki.Info, types string) {
 	sub := func(zh, en string) foreign.Text { return say("　"+zh, "  "+en) }
 	s.add(same, item, say(c.Subject))
+	if types != "" {
+		s.add(know, sub("主体的字符串类型（编码顺序）", "string types of the subject, as encoded"), say(types))
+	}
 	s.add(know, sub("序列号", "serial"), say(c.Serial))
 	s.add(know, sub("签发者", "issuer"), say(c.Issuer))
 	if c.NotBefore != nil && c.NotAfter != nil {

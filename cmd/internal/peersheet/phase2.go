@@ -96,7 +96,8 @@ func (f *Facts) transport() section {
 	case p.Dialect.NoNATT || p.Encap == policy.EncapOff:
 		natt = say("关闭，两端之间不得有 NAT", "off: no NAT may stand between")
 	case udp:
-		natt = say("强制 UDP 封装", "on, ESP always in UDP")
+		natt = say("强制 UDP 封装（NAT-D 用 "+with+"，我方填入随机值，使对端判定存在 NAT）",
+			"on, ESP always in UDP (NAT-D by "+with+"; ours is made to differ, so that your box finds a NAT)")
 	}
 	s.add(same, say("NAT 穿越", "NAT traversal"), natt)
 	dpd := say("关闭", "off")
