@@ -138,6 +138,7 @@ func TestFlagsOverrideTheConfigurationAndAreNamedInFaults(t *testing.T) {
 type gateway struct {
 	control.Groups // not asked here
 	asked          []string
+	remark         string
 }
 
 func (g *gateway) Status(context.Context) (control.Status, error) {
@@ -156,6 +157,7 @@ func (g *gateway) Rekey(_ context.Context, t string) error {
 	g.asked = append(g.asked, "rekey "+t)
 	return nil
 }
+func (g *gateway) Remark(t string) string { return g.remark }
 func (g *gateway) Handover(context.Context) error {
 	g.asked = append(g.asked, "handover")
 	return nil
@@ -197,6 +199,12 @@ func TestCommandsSpeakWithTheGatewayOfTheirConfiguration(t *testing.T) {
 	}
 	if got := strings.Join(g.asked, ", "); got != "up net, down net" {
 		t.Errorf("asked for %s", got)
+	}
+	g.remark = "peer b is NOT GB/T 36968"
+	for _, words := range [][]string{{"up", "net"}, {"down", "net"}, {"rekey", "net"}, {"rekey", "net", "--ike"}} {
+		if status, out, stderr := yumen(append(words, "--config", dir+"/gateway.yaml")...); status != 0 || !strings.Contains(out, g.remark) {
+			t.Errorf("%q: %d: %s%s", words, status, out, stderr)
+		}
 	}
 	handovers(t, dir, g)
 	for _, word := range []string{"set", "remove"} {

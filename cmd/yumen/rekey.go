@@ -1,10 +1,6 @@
 package main
 
-import (
-	"fmt"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 // newRekeyCommand is `yumen rekey`.
 func newRekeyCommand(at *place) *cobra.Command {
@@ -18,11 +14,7 @@ func newRekeyCommand(at *place) *cobra.Command {
 			if session {
 				renew = at.client().RekeyIKE
 			}
-			if err := renew(c.Context(), args[0]); err != nil {
-				return err
-			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: new keys asked for; see yumen status\n", args[0])
-			return nil
+			return ordered(c, args[0], renew, "new keys asked for; see yumen status")
 		},
 	}
 	c.Flags().BoolVar(&session, "ike", false, "renew the working keys with the peer (a new main mode) instead")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,11 +14,7 @@ func newUpCommand(at *place) *cobra.Command {
 		Short: "Bring a tunnel up, whatever its start mode",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := at.client().Up(c.Context(), args[0]); err != nil {
-				return err
-			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: negotiation asked for; see yumen status\n", args[0])
-			return nil
+			return ordered(c, args[0], at.client().Up, "negotiation asked for; see yumen status")
 		},
 	}
 }
@@ -31,11 +28,21 @@ func newDownCommand(at *place) *cobra.Command {
 Its traffic is dropped meanwhile: it never leaves in clear.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := at.client().Down(c.Context(), args[0]); err != nil {
-				return err
-			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: down; its traffic is dropped\n", args[0])
-			return nil
+			return ordered(c, args[0], at.client().Down, "down; its traffic is dropped")
 		},
 	}
+}
+
+// ordered gives an order about a tunnel, and says that it was taken and what the
+// gateway remarks on it.
+func ordered(c *cobra.Command, tunnel string, order func(ctx context.Context, tunnel string) (string, error), taken string) error {
+	remark, err := order(c.Context(), tunnel)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", tunnel, taken)
+	if remark != "" {
+		fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", tunnel, remark)
+	}
+	return nil
 }

@@ -36,23 +36,30 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 }
 
 // Up asks for a tunnel to be up.
-func (c *Client) Up(ctx context.Context, tunnel string) error {
-	return c.ask(ctx, http.MethodPost, upPath, request{Tunnel: tunnel}, nil)
+func (c *Client) Up(ctx context.Context, tunnel string) (remark string, err error) {
+	return c.order(ctx, upPath, tunnel)
 }
 
 // Down takes a tunnel down and keeps it down until Up.
-func (c *Client) Down(ctx context.Context, tunnel string) error {
-	return c.ask(ctx, http.MethodPost, downPath, request{Tunnel: tunnel}, nil)
+func (c *Client) Down(ctx context.Context, tunnel string) (remark string, err error) {
+	return c.order(ctx, downPath, tunnel)
 }
 
 // Rekey renews the session keys of a tunnel.
-func (c *Client) Rekey(ctx context.Context, tunnel string) error {
-	return c.ask(ctx, http.MethodPost, rekeyPath, request{Tunnel: tunnel}, nil)
+func (c *Client) Rekey(ctx context.Context, tunnel string) (remark string, err error) {
+	return c.order(ctx, rekeyPath, tunnel)
 }
 
 // RekeyIKE renews the working keys of a tunnel's peer.
-func (c *Client) RekeyIKE(ctx context.Context, tunnel string) error {
-	return c.ask(ctx, http.MethodPost, rekeyIKE, request{Tunnel: tunnel}, nil)
+func (c *Client) RekeyIKE(ctx context.Context, tunnel string) (remark string, err error) {
+	return c.order(ctx, rekeyIKE, tunnel)
+}
+
+// order gives an order about a tunnel and returns what the gateway remarks on it.
+func (c *Client) order(ctx context.Context, path, tunnel string) (remark string, err error) {
+	var out done
+	err = c.ask(ctx, http.MethodPost, path, request{Tunnel: tunnel}, &out)
+	return out.Remark, err
 }
 
 // Move takes a tunnel to another data plane, user or kernel.

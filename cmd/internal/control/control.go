@@ -20,6 +20,9 @@ type Gateway interface {
 	// its peer.
 	Rekey(ctx context.Context, tunnel string) error
 	RekeyIKE(ctx context.Context, tunnel string) error
+	// Remark is what whoever gives an order about a tunnel is to know of it besides;
+	// mostly nothing.
+	Remark(tunnel string) string
 	// Handover ends the gateway and leaves in the kernel what the next one shall go
 	// on with. It returns when it has let go.
 	Handover(ctx context.Context) error
@@ -178,6 +181,11 @@ type Counters struct {
 type request struct {
 	Tunnel string `json:"tunnel"`
 	Plane  string `json:"plane,omitempty"`
+}
+
+// done is the answer to an order about a tunnel that was taken.
+type done struct {
+	Remark string `json:"remark,omitempty"`
 }
 
 // problem is the body of every answer that is not a success.

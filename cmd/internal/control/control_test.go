@@ -38,6 +38,7 @@ func (g *gateway) Rekey(_ context.Context, t string) error {
 	g.asked = append(g.asked, "rekey "+t)
 	return g.err
 }
+func (g *gateway) Remark(t string) string { return t + " is a net" }
 func (g *gateway) Handover(context.Context) error {
 	g.asked = append(g.asked, "handover")
 	return g.err
@@ -83,10 +84,10 @@ func TestACommandReachesTheGateway(t *testing.T) {
 	if err != nil || s.Version != "1" || len(s.Peers) != 1 {
 		t.Errorf("status %+v, %v", s, err)
 	}
-	if err := c.Up(t.Context(), "net"); err != nil {
+	if remark, err := c.Up(t.Context(), "net"); err != nil || remark != "net is a net" {
 		t.Error(err)
 	}
-	if err := c.Down(t.Context(), "net"); err != nil {
+	if _, err := c.Down(t.Context(), "net"); err != nil {
 		t.Error(err)
 	}
 	if err := c.Move(t.Context(), "net", "kernel"); err != nil {
@@ -96,7 +97,7 @@ func TestACommandReachesTheGateway(t *testing.T) {
 		t.Errorf("asked for %s", got)
 	}
 	g.err = fmt.Errorf("%w: %q; it has: net", ErrUnknownTunnel, "x")
-	if err := c.Up(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "it has: net") {
+	if _, err := c.Up(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "it has: net") {
 		t.Errorf("an unknown tunnel gave %v", err)
 	}
 	if _, err := c.Status(t.Context()); err == nil {

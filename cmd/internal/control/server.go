@@ -24,10 +24,10 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 		}
 		answer(w, http.StatusOK, status)
 	})
-	mux.HandleFunc("POST "+upPath, order(g.Up))
-	mux.HandleFunc("POST "+downPath, order(g.Down))
-	mux.HandleFunc("POST "+rekeyPath, order(g.Rekey))
-	mux.HandleFunc("POST "+rekeyIKE, order(g.RekeyIKE))
+	mux.HandleFunc("POST "+upPath, order(g, g.Up))
+	mux.HandleFunc("POST "+downPath, order(g, g.Down))
+	mux.HandleFunc("POST "+rekeyPath, order(g, g.Rekey))
+	mux.HandleFunc("POST "+rekeyIKE, order(g, g.RekeyIKE))
 	mux.HandleFunc("POST "+handover, func(w http.ResponseWriter, r *http.Request) {
 		if err := g.Handover(r.Context()); err != nil {
 			refuse(w, http.StatusServiceUnavailable, err)
@@ -35,7 +35,7 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 		}
 		answer(w, http.StatusOK, struct{}{})
 	})
-	mux.HandleFunc("POST "+movePath, orderOf(func(ctx context.Context, in request) error { return g.Move(ctx, in.Tunnel, in.Plane) }))
+	mux.HandleFunc("POST "+movePath, orderOf(g, func(ctx context.Context, in request) error { return g.Move(ctx, in.Tunnel, in.Plane) }))
 	groupRoutes(mux, g)
 	handler := http.TimeoutHandler(mux, patience, `{"error":"the gateway did not answer in time"}`)
 	s := &http.Server{
@@ -79,12 +79,12 @@ func Serve(ctx context.Context, l net.Listener, g Gateway) error {
 }
 
 // order reads which tunnel is meant and does it.
-func order(do func(ctx context.Context, tunnel string) error) http.HandlerFunc {
-	return orderOf(func(ctx context.Context, in request) error { return do(ctx, in.Tunnel) })
+func order(g Gateway, do func(ctx context.Context, tunnel string) error) http.HandlerFunc {
+	return orderOf(g, func(ctx context.Context, in request) error { return do(ctx, in.Tunnel) })
 }
 
 // orderOf reads an order and does it.
-func orderOf(do func(ctx context.Context, in request) error) http.HandlerFunc {
+func orderOf(g Gateway, do func(ctx context.Context, in request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in request
 		if err := readOne(w, r, &in); err != nil {
@@ -101,7 +101,7 @@ func orderOf(do func(ctx context.Context, in request) error) http.HandlerFunc {
 		case err != nil:
 			refuse(w, http.StatusServiceUnavailable, err)
 		default:
-			answer(w, http.StatusOK, struct{}{})
+			answer(w, http.StatusOK, done{g.Remark(in.Tunnel)})
 		}
 	}
 }

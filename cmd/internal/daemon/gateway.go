@@ -146,11 +146,18 @@ func (g *gateway) RekeyIKE(ctx context.Context, name string) error {
 	return g.order(ctx, name, ike.Rekey{Tunnel: name, Session: true})
 }
 
+// Remark says of a tunnel whose peer is not GB/T 36968 that it is not.
+func (g *gateway) Remark(name string) string { return g.plan.Load().remark(name) }
+
 func (g *gateway) order(ctx context.Context, name string, in ike.Input) error {
 	if err := hasTunnel(g.plan.Load().Policy, name); err != nil {
 		return err
 	}
-	g.log.Info("operator", "order", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", in), "ike.")), "tunnel", name)
+	args := []any{"order", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", in), "ike.")), "tunnel", name}
+	for _, word := range nonGM(g.plan.Load().profile(name)) {
+		args = append(args, word)
+	}
+	g.log.Info("operator", args...)
 	return g.server.Do(ctx, in)
 }
 

@@ -248,6 +248,15 @@ func nonGM(profile string) []string {
 	return []string{"non_gm", profile}
 }
 
+// profiles is what nonGM asks for, of each peer by its name.
+func profiles(r reading) map[string]string {
+	out := map[string]string{}
+	for _, p := range r.policy.Peers {
+		out[p.Name] = p.NonGM()
+	}
+	return out
+}
+
 func (w page) crls(r reading, now time.Time) {
 	for _, p := range r.policy.Peers {
 		v := r.verifiers[p.Name]
@@ -271,7 +280,7 @@ func (w page) sessions(r reading, now time.Time) {
 	for _, p := range r.policy.Peers {
 		state[p.Name] = len(worth()) - 1
 		w.gauge("ipsec_key_lifetime_limit_seconds", "Longest life of a key by policy.", p.IKELifetime.Seconds(),
-			"kind", "working", "peer", p.Name, "tunnel", "")
+			append(nonGM(p.NonGM()), "kind", "working", "peer", p.Name, "tunnel", "")...)
 	}
 	for _, s := range r.engine.Sessions {
 		if s.State == "established" {
@@ -298,19 +307,16 @@ func (w page) sessions(r reading, now time.Time) {
 		}
 		if t := established[p.Name]; !t.IsZero() {
 			w.gauge("ipsec_key_age_seconds", "Age of the newest key.", now.Sub(t).Seconds(),
-				"kind", "working", "peer", p.Name, "tunnel", "")
+				append(nonGM(p.NonGM()), "kind", "working", "peer", p.Name, "tunnel", "")...)
 		}
 	}
 }
 
 func (w page) tunnels(r reading, now time.Time) {
-	profile := map[string]string{}
-	for _, p := range r.policy.Peers {
-		profile[p.Name] = p.NonGM()
-	}
+	profile := profiles(r)
 	for _, t := range r.policy.Tunnels {
 		w.gauge("ipsec_key_lifetime_limit_seconds", "Longest life of a key by policy.", t.Lifetime.Seconds(),
-			"kind", "session", "peer", t.Peer, "tunnel", t.Name)
+			append(nonGM(profile[t.Peer]), "kind", "session", "peer", t.Peer, "tunnel", t.Name)...)
 	}
 	for _, t := range r.engine.Tunnels {
 		for _, name := range []string{"down", "connecting", "up", "stopped", "standby"} {
@@ -322,16 +328,17 @@ func (w page) tunnels(r reading, now time.Time) {
 				continue
 			}
 			w.gauge("ipsec_key_age_seconds", "Age of the newest key.", now.Sub(t.Installed[i]).Seconds(),
-				"kind", "session", "peer", t.Peer, "tunnel", t.Name)
+				append(nonGM(profile[t.Peer]), "kind", "session", "peer", t.Peer, "tunnel", t.Name)...)
 			if u, ok := r.usage[c.ID]; ok {
 				w.gauge("ipsec_effective_mtu_bytes", "Largest inner packet.", float64(u.EffectiveMTU),
-					"peer", t.Peer, "tunnel", t.Name)
+					append(nonGM(profile[t.Peer]), "peer", t.Peer, "tunnel", t.Name)...)
 			}
 		}
 	}
 }
 
 func (w page) traffic(r reading) {
+	profile := profiles(r)
 	for _, t := range r.engine.Tunnels {
 		u := r.total(t)
 		for name, v := range map[string]uint64{
@@ -340,7 +347,8 @@ func (w page) traffic(r reading) {
 			"ipsec_child_sa_packets_out": u.Out.Packets, "ipsec_child_sa_replay_drops_total": u.Replayed,
 			"ipsec_child_sa_auth_failures_total": u.BadAuth, "ipsec_child_sa_policy_mismatch_total": u.BadSelector,
 		} {
-			w.counter(name, "Inner traffic of a tunnel, over all its children.", v, "peer", t.Peer, "tunnel", t.Name)
+			w.counter(name, "Inner traffic of a tunnel, over all its children.", v,
+				append(nonGM(profile[t.Peer]), "peer", t.Peer, "tunnel", t.Name)...)
 		}
 	}
 }

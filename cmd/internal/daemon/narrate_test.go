@@ -293,3 +293,27 @@ func TestTrafficOfATunnelOnlyRises(t *testing.T) {
 		}
 	}
 }
+
+// What a scrape tells of a peer that is not GB/T 36968, or of its tunnel, says so.
+func TestEverySeriesOfAPeerThatIsNotGMSaysSo(t *testing.T) {
+	for _, plain := range []bool{true, false} {
+		m, w := newMetrics(), newWorld()
+		w.reading.policy.Peers[0].PreShared.Used = plain
+		m.source = w
+		for _, f := range gather(t, m) {
+			for _, x := range f.GetMetric() {
+				labels := map[string]string{}
+				for _, l := range x.GetLabel() {
+					labels[l.GetName()] = l.GetValue()
+				}
+				want := ""
+				if plain && labels["peer"] == w.reading.policy.Peers[0].Name && f.GetName() != "ipsec_crl_age_seconds" {
+					want = policy.ProfileRFC2409
+				}
+				if labels["non_gm"] != want {
+					t.Errorf("%s %v: non_gm is %q, want %q", f.GetName(), labels, labels["non_gm"], want)
+				}
+			}
+		}
+	}
+}

@@ -91,11 +91,32 @@ func (p *Plan) engineConfig() ike.Config {
 func (p *Plan) NonGM() []string {
 	var out []string
 	for _, peer := range p.Policy.Peers {
-		if word := peer.NonGM(); word != "" {
-			out = append(out, fmt.Sprintf("peer %s is NOT GB/T 36968 (%s): nothing with it counts as protected by the standard", peer.Name, word))
+		if line := nonStandard(peer); line != "" {
+			out = append(out, line)
 		}
 	}
 	return out
+}
+
+func nonStandard(peer policy.Peer) string {
+	word := peer.NonGM()
+	if word == "" {
+		return ""
+	}
+	return fmt.Sprintf("peer %s is NOT GB/T 36968 (%s): nothing with it counts as protected by the standard", peer.Name, word)
+}
+
+// remark is what NonGM says of the peer of a tunnel.
+func (p *Plan) remark(tunnel string) string { return nonStandard(p.peerOf(tunnel)) }
+
+// profile is that of the peer of a tunnel, where it is not GB/T 36968.
+func (p *Plan) profile(tunnel string) string { return p.peerOf(tunnel).NonGM() }
+
+func (p *Plan) peerOf(tunnel string) (peer policy.Peer) {
+	if t, ok := p.Policy.Tunnel(tunnel); ok {
+		peer, _ = p.Policy.Peer(t.Peer)
+	}
+	return peer
 }
 
 // Outdated lists, for people, whose CA or CRL keeps a peer from being believed now.

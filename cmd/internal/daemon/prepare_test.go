@@ -66,6 +66,9 @@ func TestAGatewayWithPreSharedKeysAloneNeedsNoCertificates(t *testing.T) {
 	if n := len(ownCertificates(p.Own)); n != 0 {
 		t.Errorf("status shows %d certificates", n)
 	}
+	if s := p.remark("net"); !strings.Contains(s, "NOT GB/T 36968 (rfc2409-psk)") || p.remark("none") != "" || p.profile("net") != "rfc2409-psk" {
+		t.Errorf("an order about its tunnel is answered %q", s)
+	}
 	if _, err := p.keys.Sign(make([]byte, 32)); err == nil {
 		t.Error("it signs")
 	}

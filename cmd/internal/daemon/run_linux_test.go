@@ -91,12 +91,14 @@ func TestAGatewayRunsReloadsAndStops(t *testing.T) {
 	if s.Version != "test" || len(s.Tunnels) != 1 || s.Tunnels[0].Local != "10.1.0.0/16" || len(s.Certificates) != 2 {
 		t.Errorf("status %+v", s)
 	}
-	f.must(client.Down(ctx, "net"))
+	_, err = client.Down(ctx, "net")
+	f.must(err)
 	if s, err = client.Status(ctx); err != nil || s.Tunnels[0].State != "stopped" {
 		t.Errorf("after down: %+v, %v", s.Tunnels, err)
 	}
-	f.must(client.Up(ctx, "net"))
-	if err := client.Up(ctx, "nett"); err == nil || !strings.Contains(err.Error(), "it has: net") {
+	_, err = client.Up(ctx, "net")
+	f.must(err)
+	if _, err := client.Up(ctx, "nett"); err == nil || !strings.Contains(err.Error(), "it has: net") {
 		t.Errorf("an unknown tunnel: %v", err)
 	}
 	if err := Run(ctx, p, quiet()); !errors.Is(err, control.ErrInUse) {
