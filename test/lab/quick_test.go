@@ -79,7 +79,7 @@ func TestLifetimeToldInQuickModeIsKept(t *testing.T) {
 			l.Hook = m.hook
 			g, told := l.Gateway(by), map[string]int{}
 			g.Told = func(v ike.Event) {
-				if v.Kind == ike.Deviation || v.Kind == ike.NotifyIn {
+				if v.Kind == ike.Deviation || v.Kind == ike.NotifyIn && v.Notify == wire.ResponderLifetime {
 					told[KindName(v.Kind)]++
 				}
 			}
