@@ -35,6 +35,8 @@ type Config struct {
 	Hear *Hearing
 	// Rand is the source of cookies, nonces, Sk, SPIs, message IDs and jitter.
 	Rand io.Reader
+	// Ports are ours and those of every peer; zero: 500 and 4500.
+	Ports Ports
 	// PathMTU is the largest packet outside that we would send, in bytes, headers
 	// included; 0: 1500. No path is tried with more.
 	PathMTU int

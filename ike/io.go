@@ -14,7 +14,7 @@ import (
 type Input interface{ input() }
 
 // Datagram is a UDP datagram as it was received or is to be sent, without the
-// non-ESP marker: port 4500 at our side implies the marker on the wire. When
+// non-ESP marker: Ports.NAT at our side implies the marker on the wire. When
 // sending, a Local address that is unspecified leaves the choice to the kernel.
 type Datagram struct {
 	Local, Remote netip.AddrPort

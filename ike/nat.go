@@ -1,14 +1,23 @@
 package ike
 
 import (
+	"cmp"
+
 	"yumen/ike/wire"
 	"yumen/policy"
 )
 
+// Where IKE is by RFC 2408 and RFC 3947.
 const (
 	portIKE = 500
 	portNAT = 4500
 )
+
+// Ports are where IKE is spoken, at both ends: NAT behind a NAT, and with ESP in UDP.
+type Ports struct{ IKE, NAT uint16 }
+
+// orStandard fills in what is zero.
+func (p Ports) orStandard() Ports { return Ports{cmp.Or(p.IKE, portIKE), cmp.Or(p.NAT, portNAT)} }
 
 // natState is what NAT detection (RFC 3947 3.2) found.
 type natState struct {

@@ -240,7 +240,7 @@ func (p *pathProbe) overhead() int {
 	if p.s.remote.Addr().Is6() {
 		n += 20
 	}
-	if p.s.local.Port() == portNAT {
+	if p.s.local.Port() == p.s.e.cfg.Ports.NAT {
 		n += 4
 	}
 	return n

@@ -139,7 +139,7 @@ func (e *Engine) resolved(in Resolved) {
 func (p *peer) begin(local, remote netip.Addr) {
 	e := p.e
 	d := &dial{peer: p, cki: e.newCookie(), begun: e.now, attempt: p.attempt(),
-		local: netip.AddrPortFrom(local, portIKE), remote: netip.AddrPortFrom(remote, portIKE)}
+		local: netip.AddrPortFrom(local, e.cfg.Ports.IKE), remote: netip.AddrPortFrom(remote, e.cfg.Ports.IKE)}
 	dialect := d.attempt.dialect
 	d.version, d.offer = p.how.version(dialect), p.how.offer(p.entry, dialect)
 	d.saI = d.offer.Append(nil)

@@ -56,8 +56,8 @@ func (s *session) fifth(c *claim, x fieldsMessage) {
 	c.seen.remember(x.hash, s.seal(c, hash[:]), e.now)
 	out := s.datagram(c.seen.answer)
 	if c.nat.found() {
-		out.Local = netip.AddrPortFrom(s.local.Addr(), portNAT)
-		out.Remote = netip.AddrPortFrom(s.remote.Addr(), portNAT)
+		out.Local = netip.AddrPortFrom(s.local.Addr(), s.e.cfg.Ports.NAT)
+		out.Remote = netip.AddrPortFrom(s.remote.Addr(), s.e.cfg.Ports.NAT)
 	}
 	s.claims = append(s.claims, c)
 	again := s.state == sentProof
@@ -158,8 +158,8 @@ func (s *session) establish(c *claim, d Datagram, hash [32]byte) {
 // moveTo takes the place over that the peer's proof came from.
 func (s *session) moveTo(d Datagram, nat natState) {
 	s.nat = nat
-	if d.Local.Port() == portNAT {
-		if s.local.Port() != portNAT && !s.nat.found() {
+	if nat := s.e.cfg.Ports.NAT; d.Local.Port() == nat {
+		if s.local.Port() != nat && !s.nat.found() {
 			s.nat.theirs = true // NAT-D is not authentic, but a peer that moves here found a NAT
 		}
 		s.local, s.remote = d.Local, d.Remote
@@ -354,7 +354,7 @@ func (s *session) mayComeFrom(d Datagram, encrypted bool) bool {
 	if d.Remote == s.remote {
 		return true
 	}
-	return encrypted && s.knows.natt && d.Local.Port() == portNAT &&
+	return encrypted && s.knows.natt && d.Local.Port() == s.e.cfg.Ports.NAT &&
 		(s.state != established || s.nat.theirs)
 }
 

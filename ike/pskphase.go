@@ -204,8 +204,8 @@ func (k *keyShare) fifth() {
 	k.in.at = s.e.now
 	out := s.datagram(k.in.answer)
 	if k.nat.found() {
-		out.Local = netip.AddrPortFrom(s.local.Addr(), portNAT)
-		out.Remote = netip.AddrPortFrom(s.remote.Addr(), portNAT)
+		out.Local = netip.AddrPortFrom(s.local.Addr(), s.e.cfg.Ports.NAT)
+		out.Remote = netip.AddrPortFrom(s.remote.Addr(), s.e.cfg.Ports.NAT)
 	}
 	s.state = sentProof
 	s.e.repeat(&s.resend, out, false, func() { k.unanswered("message 5: do both ends have the same key?") })

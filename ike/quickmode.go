@@ -104,7 +104,7 @@ func (s *session) startQuick(t *tunnel) {
 }
 
 // udp reports whether ESP of this session travels in UDP.
-func (s *session) udp() bool { return s.nat.found() && s.local.Port() == portNAT }
+func (s *session) udp() bool { return s.nat.found() && s.local.Port() == s.e.cfg.Ports.NAT }
 
 func (x *exchange) write(hash [32]byte, rest []wire.Payload) []byte {
 	h := x.s.header(wire.QuickMode, x.id, wire.FlagEncrypted)

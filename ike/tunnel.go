@@ -291,6 +291,7 @@ func (e *Engine) distrust() {
 func (e *Engine) configure(cfg Config) {
 	peers, tunnels := e.peers, e.tunnels
 	e.cfg = cfg
+	e.cfg.Ports = cfg.Ports.orStandard()
 	e.chains = chainCache{}
 	e.peers, e.tunnels = nil, nil
 	e.nonGM = slices.ContainsFunc(cfg.Policy.Peers, func(p policy.Peer) bool { return p.NonGM() != "" })

@@ -44,7 +44,7 @@ type Gateway struct {
 func (g *Gateway) Config() ike.Config {
 	p := g.Policy
 	return ike.Config{Policy: &p, Own: g.Own.Pair, Verifiers: g.verifiers(), PreShared: g.keys(), Rand: g.random,
-		Files: g.Files, Learned: g.Learned}
+		Files: g.Files, Learned: g.Learned, Ports: g.Ports}
 }
 
 // Random is the source of the engine.

@@ -25,6 +25,7 @@ type Site struct {
 	Verifiers map[string]*trust.Verifier // nil: made from Anchor and CRL
 	Files     map[string]ike.PeerFiles
 	Learned   []ike.Learned // what the state folder holds at the start
+	Ports     ike.Ports     // zero: 500 and 4500
 }
 
 // verifiers makes what the engine judges peers with.

@@ -75,8 +75,13 @@ func Prepare(cfg *config.Config, build Build) (*Plan, error) {
 	return p, nil
 }
 
-// EngineConfig is what the engine of the plan was made of, for another one beside it.
-func (p *Plan) EngineConfig() ike.Config { return p.engineConfig() }
+// EngineConfig is what the engine of the plan was made of, for another one beside it,
+// which is where the standard says.
+func (p *Plan) EngineConfig() ike.Config {
+	c := p.engineConfig()
+	c.Ports = ike.Ports{}
+	return c
+}
 
 // PrivateKeys are the two keys of the gateway.
 func (p *Plan) PrivateKeys() server.PrivateKeys { return p.keys }
@@ -84,7 +89,7 @@ func (p *Plan) PrivateKeys() server.PrivateKeys { return p.keys }
 func (p *Plan) engineConfig() ike.Config {
 	return ike.Config{Policy: p.Policy, Own: p.Own, Verifiers: p.verifiers, Files: p.files, PreShared: p.preShared,
 		Learned: p.learned, Rand: rand.Reader,
-		PathMTU: p.Config.MTU}
+		PathMTU: p.Config.MTU, Ports: ike.Ports{IKE: p.Config.IKEPort, NAT: p.Config.NATPort}}
 }
 
 // NonGM lists, for people, the peers that are not GB/T 36968.
