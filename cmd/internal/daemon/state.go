@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"yumen/cmd/internal/atomicfile"
+	"yumen/cmd/internal/guard"
 )
 
 const (
@@ -34,6 +36,9 @@ func openState(dir string) error {
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
 		return foreignState(dir, owner.Uid)
+	}
+	if err := ownFolder(dir, info); err != nil {
+		return err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(dir, 0o700); err != nil {
@@ -101,8 +106,35 @@ func checkState(dir string) error {
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
 		return foreignState(dir, owner.Uid)
 	}
-	return writable(dir)
+	return errors.Join(ownFolder(dir, info), writable(dir))
 }
+
+// ownFolder refuses a folder that others use too (/tmp, /run): openState would lock
+// them out of it.
+func ownFolder(dir string, info fs.FileInfo) error {
+	if info.Mode()&fs.ModeSticky != 0 {
+		return fmt.Errorf("state_dir: %s is for everybody (sticky): give the gateway a folder of its own", dir)
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("state_dir: %w", err)
+	}
+	for _, e := range list {
+		own := slices.ContainsFunc(stateFiles(), func(name string) bool {
+			return e.Name() == name || strings.HasPrefix(e.Name(), "."+name+".") // half written
+		})
+		if !own {
+			return fmt.Errorf("state_dir: %s is open to others and holds %s, which is not the gateway's: give it a folder of its own, or chmod 700 this one", dir, e.Name())
+		}
+	}
+	return nil
+}
+
+// stateFiles are all that a gateway keeps in its state folder.
+func stateFiles() []string { return []string{timeFile, childrenFile, dialectFile, guard.FileName} }
 
 // checkParent looks for the folder that exists, below which dir will be made.
 func checkParent(dir, above string) error {

@@ -105,6 +105,46 @@ func TestTheStateFolderIsForItsOwnerAlone(t *testing.T) {
 	}
 }
 
+// A folder that others use too is refused and left as it is: the owner's alone it
+// would lock them out.
+func TestAFolderOfOthersIsNoStateFolder(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode os.FileMode
+		file string
+		fit  bool
+	}{
+		"sticky":              {os.ModeSticky | 0o777, "", false},
+		"sticky, for one":     {os.ModeSticky | 0o700, "", false},
+		"with other things":   {0o755, "systemd", false},
+		"for a group":         {0o710, "systemd", false},
+		"with our own":        {0o755, timeFile, true},
+		"with half a file":    {0o755, "." + childrenFile + ".123", true},
+		"empty":               {0o755, "", true},
+		"ours, with anything": {0o700, "systemd", true},
+	} {
+		dir := t.TempDir()
+		if c.file != "" {
+			if err := os.WriteFile(filepath.Join(dir, c.file), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(dir, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		check, open := checkState(dir), openState(dir)
+		if (check == nil) != c.fit || (open == nil) != c.fit {
+			t.Errorf("%s: check says %v, run %v", name, check, open)
+		}
+		want := c.mode
+		if c.fit {
+			want = 0o700
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode()&(os.ModeSticky|os.ModePerm) != want {
+			t.Errorf("%s: mode is now %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
 func TestSystemdHearsThatTheGatewayIsReady(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	if err := tellSystemd("READY=1"); err != nil {
