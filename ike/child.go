@@ -201,10 +201,14 @@ func (c *child) firstPacket() {
 // rekey starts a quick mode to replace a child that nears its limit.
 func (c *child) rekey() {
 	t := c.t
-	if c.gone || t.current != c || t.stopped || c.e.ending || t.quick != nil || t.queued {
+	if c.gone || t.current != c || t.stopped || c.e.ending {
 		return
 	}
+	// Whatever is under way may come to nothing, and limits are told once.
 	c.e.clock.set(&c.soft, c.e.now.Add(rekeyRetry), c.rekey)
+	if t.quick != nil || t.queued {
+		return
+	}
 	if s := t.peer.session(); s != nil {
 		s.enqueue(t)
 	} else {

@@ -299,40 +299,6 @@ func (p *peer) settle(s *session) {
 	}
 }
 
-// limit sets when a proven session is renewed and when it ends.
-func (s *session) limit() {
-	e, life := s.e, s.peer.entry.IKELifetime
-	if s.lifetime > 0 && s.lifetime < life {
-		life = s.lifetime
-	}
-	at := func(d time.Duration) time.Time { // of a session taken back, perhaps at once
-		if t := s.up.Add(d); t.After(e.now) {
-			return t
-		}
-		return e.now
-	}
-	e.clock.set(&s.life, at(life), func() { s.finish(Expired, "working key lifetime") })
-	e.clock.set(&s.soft, at(e.jitter(life*9/10)), s.renew)
-}
-
-// replaced ends a session that lost to another, unless that one has ended: the
-// two ends may have seen their sessions in different orders.
-func (s *session) replaced() {
-	if len(s.peer.live) > 1 {
-		s.finish(Replaced, "")
-		return
-	}
-	s.crossed = false
-	s.limit()
-}
-
-// renew begins a new main mode before the working key reaches its limit.
-func (s *session) renew() {
-	if s.peer.session() == s && s.peer.keeps() {
-		s.peer.connect()
-	}
-}
-
 // keeps reports whether some tunnel of this peer is to stay up.
 func (p *peer) keeps() bool {
 	return slices.ContainsFunc(p.e.tunnels, func(t *tunnel) bool {
