@@ -202,9 +202,10 @@ func (s *session) notified(body []byte, h wire.Header, d Datagram) {
 		s.inform(wire.Payload{Type: wire.TypeNotify, Body: n.Append(nil)})
 		return
 	case wire.RUThereAck:
-		s.arrived(d.Remote)
 		if len(n.Data) == 4 {
-			s.path.acknowledged(binary.BigEndian.Uint32(n.Data))
+			number := binary.BigEndian.Uint32(n.Data)
+			s.arrived(d.Remote, number)
+			s.path.acknowledged(number)
 		}
 		return
 	}

@@ -14,6 +14,10 @@ import (
 // SPIs from a configured address make us start.
 const strayDial = 10 * time.Second
 
+// maxTried bounds how many questions to a new place are remembered: on a slow path
+// some are under way at once.
+const maxTried = 8
+
 // heardFrom notes an authentic message: the peer lives.
 func (s *session) heardFrom(d Datagram) {
 	s.heard, s.unanswered = s.e.now, 0
@@ -137,20 +141,44 @@ func (s *session) maybeMoved(from netip.AddrPort) {
 	if from == s.remote || !s.nat.theirs || from == s.tried && s.e.now.Sub(s.triedAt) < answerGap {
 		return
 	}
+	if from != s.tried {
+		s.triedBy = nil
+	}
 	s.tried, s.triedAt = from, s.e.now
 	s.areYouThere(from)
+	s.triedBy = append(s.triedBy[max(0, len(s.triedBy)+1-maxTried):], s.dpdSeq)
 }
 
-// arrived is an authentic answer to R-U-THERE from the place that was tried.
-func (s *session) arrived(from netip.AddrPort) {
-	if from != s.tried || from == s.remote {
+// arrived is an authentic answer to the R-U-THERE of that number. Only one that was
+// sent to where the answer comes from proves that the peer is there: others can have
+// been seen on their way from where it is, and be sent on from anywhere.
+func (s *session) arrived(from netip.AddrPort, number uint32) {
+	if from != s.tried || from == s.remote || !slices.Contains(s.triedBy, number) {
 		return
 	}
 	old := s.remote
-	s.remote, s.tried = from, netip.AddrPort{}
+	s.remote, s.tried, s.triedBy = from, netip.AddrPort{}, nil
 	s.e.tell(s.event(PeerMoved, "", fmt.Sprintf("from %v", old)))
 	s.peer.rebind(old, from)
+	s.redirect(old, from)
 	s.path.restart()
+}
+
+// redirect sends what waits for an answer from the peer to its new place, now and
+// when it is repeated: at the old one nobody hears it.
+func (s *session) redirect(old, to netip.AddrPort) {
+	waiting := []*resend{&s.resend}
+	for _, x := range s.exchangeList() {
+		waiting = append(waiting, &x.resend)
+	}
+	for _, r := range waiting {
+		for i := range r.packets {
+			if r.packets[i].Remote == old {
+				r.packets[i].Remote = to
+				s.e.send(r.packets[i])
+			}
+		}
+	}
 }
 
 // rebind moves the children of a peer that use one outer address to another.

@@ -116,6 +116,7 @@ type session struct {
 	path          *pathProbe     // nil: not looked after
 	tried         netip.AddrPort // where a peer behind a NAT seems to be now
 	triedAt       time.Time
+	triedBy       []uint32 // numbers of what was asked there, the newest last
 }
 
 // features are what the peer's Vendor IDs announce. Unauthenticated.
