@@ -72,6 +72,7 @@ func playAll(t *testing.T, world string, names ...string) {
 		}
 		r, err := s.play(&c)
 		need(t, err)
+		names = slices.DeleteFunc(names, func(name string) bool { return name == c.name })
 		t.Logf("%s: a > b %d lost, %d ms; b > a %d lost, %d ms; back %d and %d lost; flips %v; generator late %v", r.name, r.fault[0].lost, r.fault[0].gap.Milliseconds(),
 			r.fault[1].lost, r.fault[1].gap.Milliseconds(), r.back[0].lost, r.back[1].lost, r.flips, r.late)
 		for _, f := range r.faults {
@@ -81,10 +82,19 @@ func playAll(t *testing.T, world string, names ...string) {
 			t.Errorf("%s: nothing flipped", r.name)
 		}
 	}
+	if len(names) > 0 {
+		t.Errorf("no scenes: %q", names)
+	}
 }
 
 func TestTrafficLeavesAPathThatFails(t *testing.T) {
 	playAll(t, "two paths", "one-way drop, a to b", "one-way drop, b to a", "link down at both", "both down and back")
+}
+
+// A path that dies in silence, at one end alone, or not quite: one that comes and goes, is
+// too slow, or loses too much.
+func TestTrafficLeavesAPathThatIsNoLongerGood(t *testing.T) {
+	playAll(t, "two paths", "silent drop", "link down at a", "flapping path", "slow path (+90 ms)", "lossy path (45 %)")
 }
 
 func TestTrafficLeavesAGatewayThatDies(t *testing.T) { playAll(t, "two peers", "peer kill -9") }
