@@ -80,6 +80,18 @@ type phaseOne struct {
 type lifetimes struct {
 	seconds, kilobytes uint64
 	kind               uint64 // life type that the next duration belongs to
+	cut                bool   // the peer answered more than was offered
+}
+
+// within holds an answer to what was offered: a responder that writes its own
+// lifetime there keeps it to itself, and the lower one counts.
+func (l *lifetimes) within(offered lifetimes) {
+	if l.seconds > offered.seconds {
+		l.seconds, l.cut = offered.seconds, true
+	}
+	if offered.kilobytes > 0 && l.kilobytes > offered.kilobytes {
+		l.kilobytes, l.cut = offered.kilobytes, true
+	}
 }
 
 // take notes a life type or a duration.
@@ -185,6 +197,9 @@ func (x phaseOne) deviations() []string {
 	if x.life.seconds > uint64(workingKeyLimit/time.Second) {
 		d = append(d, fmt.Sprintf("phase-1 lifetime %d s above 24 h", x.life.seconds))
 	}
+	if x.life.cut {
+		d = append(d, fmt.Sprintf("a phase-1 lifetime above the %d s offered", x.life.seconds))
+	}
 	return d
 }
 
@@ -216,7 +231,8 @@ func choosePhaseOne(sa wire.SA, d policy.Dialect) (wire.SA, phaseOne, error) {
 }
 
 // checkPhaseOneAnswer compares an answer with the offer by meaning: peers
-// renumber proposals, add a missing attribute 20 and answer 127 to 129.
+// renumber proposals, add a missing attribute 20, answer 127 to 129 and write their
+// own lifetime.
 func checkPhaseOneAnswer(offer, answer wire.SA, d policy.Dialect) (phaseOne, error) {
 	var x phaseOne
 	if len(answer.Proposals) != 1 || len(answer.Proposals[0].Transforms) != 1 {
@@ -236,8 +252,8 @@ func checkPhaseOneAnswer(offer, answer wire.SA, d policy.Dialect) (phaseOne, err
 	if err != nil {
 		return x, err
 	}
-	if got.life.seconds > want.life.seconds {
-		return x, fmt.Errorf("lifetime %d s: %d were offered", got.life.seconds, want.life.seconds)
+	if got.life.within(want.life); got.life.cut && d.Exact {
+		return x, fmt.Errorf("a longer lifetime than the %d s that were offered (accept: exact)", want.life.seconds)
 	}
 	return got, nil
 }

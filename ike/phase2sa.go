@@ -231,7 +231,7 @@ func readSPI(b []byte) (esp.SPI, error) {
 }
 
 // checkPhaseTwoAnswer finds the offered transform that an answer means: equal in
-// everything but numbering, and 127 for 129 or the reverse.
+// everything but numbering, lifetimes, and 127 for 129 or the reverse.
 func checkPhaseTwoAnswer(offer, answer wire.SA, d policy.Dialect) (chosen, error) {
 	if len(answer.Proposals) != 1 || len(answer.Proposals[0].Transforms) != 1 {
 		return chosen{}, fmt.Errorf("the answer must hold one proposal with one transform")
@@ -250,12 +250,15 @@ func checkPhaseTwoAnswer(offer, answer wire.SA, d policy.Dialect) (chosen, error
 	}
 	for _, tr := range offer.Proposals[0].Transforms {
 		want, err := readPhaseTwo(tr, d)
-		if err == nil && want.suite == got.suite && want.mode == got.mode && want.esn == got.esn &&
-			got.life.seconds <= want.life.seconds && (want.life.kilobytes == 0 || got.life.kilobytes <= want.life.kilobytes) {
-			return chosen{answer: p, x: got, spi: spi}, nil
+		if err != nil || want.suite != got.suite || want.mode != got.mode || want.esn != got.esn {
+			continue
 		}
+		if got.life.within(want.life); got.life.cut && d.Exact {
+			return chosen{}, fmt.Errorf("a longer lifetime than the %d s that were offered (accept: exact)", want.life.seconds)
+		}
+		return chosen{answer: p, x: got, spi: spi}, nil
 	}
-	return chosen{}, fmt.Errorf("transform %d was not offered", p.Transforms[0].ID)
+	return chosen{}, fmt.Errorf("transform %d with these attributes was not offered", p.Transforms[0].ID)
 }
 
 // deviations lists how an answer or offer differs from the standard form.
@@ -263,6 +266,9 @@ func (x phaseTwo) deviations() []string {
 	var d []string
 	if x.life.seconds > uint64(sessionKeyLimit/time.Second) {
 		d = append(d, fmt.Sprintf("phase-2 lifetime %d s above 1 h", x.life.seconds))
+	}
+	if x.life.cut {
+		d = append(d, fmt.Sprintf("a phase-2 lifetime above the %d s offered", x.life.seconds))
 	}
 	if x.mode == modeUDPOld {
 		d = append(d, "encapsulation mode of NAT-T drafts")
