@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"yumen/ike/wire"
+	"yumen/policy"
 )
 
 // Routers should say when they drop what is too large (RFC 1191, RFC 8201); many
@@ -70,7 +71,8 @@ type knownPath struct {
 
 // watchPath begins to look after the path to a peer that answers R-U-THERE.
 func (s *session) watchPath() {
-	if s.peer.entry.PathProbe && s.knows.dpd {
+	want := s.peer.entry.PathProbe
+	if s.knows.dpd && (want == policy.ProbeOn || want == policy.ProbeAuto && s.knows.yumen) {
 		s.path = &pathProbe{s: s}
 		s.path.padded = s.path.known().mtu > 0 // in a session before
 		s.path.restart()

@@ -34,7 +34,7 @@ func defaults() (Peer, Tunnel) {
 			IKELifetime: MaxIKELifetime,
 			Encap:       EncapAuto,
 			DPD:         DPD{Interval: 10 * time.Second, Tries: 3},
-			PathProbe:   true,
+			PathProbe:   ProbeAuto,
 			Dialect:     Dialect{}, // each knob's zero value is the recommended one
 		}, Tunnel{
 			Suites:   []Suite{SM4CBCHMACSM3},

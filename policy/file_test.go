@@ -107,8 +107,11 @@ func TestSizeKeysArrive(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", text, got, want)
 		}
 	}
-	if !parse(t, base).Peers[0].PathProbe || parse(t, edit(base, 11, "    path_probe: false")).Peers[0].PathProbe {
-		t.Error("path_probe is not on unless it is switched off")
+	for text, want := range map[string]policy.PathProbe{"ike_fragmentation: false": policy.ProbeAuto, "path_probe: auto": policy.ProbeAuto,
+		"path_probe: on": policy.ProbeOn, "path_probe: off": policy.ProbeOff} {
+		if got := parse(t, edit(base, 11, "    "+text)).Peers[0].PathProbe; got != want {
+			t.Errorf("%s: %v", text, got)
+		}
 	}
 	if s := fmt.Sprint(policy.MSSAuto, policy.MSSOff, policy.MSSClamp(1300), policy.FragmentAfter); s != "auto off 1300 after" {
 		t.Errorf("the words are %s", s)

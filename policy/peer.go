@@ -33,7 +33,7 @@ func (r *reader) peer(n *node, path string, seen names, before []Peer) Peer {
 		d.get("tries").int(&p.DPD.Tries, 1, 100)
 		d.done()
 	}
-	o.get("path_probe").bool(&p.PathProbe)
+	choose(o.get("path_probe"), &p.PathProbe, ProbeAuto, ProbeOn, ProbeOff)
 	o.dropChildren(&p.DropChildren)
 	o.get("ike_fragmentation").bool(&p.Fragmentation)
 	o.certs(&p.Certs)

@@ -43,9 +43,7 @@ type Peer struct {
 	IKELifetime time.Duration // working key, at most 24 h (13.1)
 	Encap       Encap
 	DPD         DPD
-	// PathProbe tries how large packets get to the peer, for paths that drop what
-	// is too large without a word (path_probe). It needs a peer that answers DPD.
-	PathProbe bool
+	PathProbe   PathProbe
 	// DropChildren ends the tunnels when the peer deletes the last ISAKMP SA
 	// (children_on_ike_delete: drop); otherwise they live on until their limit.
 	DropChildren bool
@@ -100,6 +98,18 @@ const (
 	EncapAuto  Encap = iota // when NAT detection finds a NAT
 	EncapForce              // always: our NAT-D claims a NAT
 	EncapOff                // never: no NAT-T Vendor ID is sent
+)
+
+// PathProbe says whether it is tried how large packets get to a peer, for paths that
+// drop what is too large without a word (path_probe). The question is an R-U-THERE with
+// a payload beside it that no standard knows, so a peer of another make hears it only
+// where that is asked for. It needs a peer that answers DPD.
+type PathProbe uint8
+
+const (
+	ProbeOff  PathProbe = iota
+	ProbeAuto           // of another Yumen
+	ProbeOn             // of any peer
 )
 
 // Suite is an ESP suite.

@@ -52,6 +52,7 @@ func (s Suite) Describe(icvBits int) string {
 func (m StartMode) String() string { return word("start", uint8(m), "start", "trap", "respond") }
 func (a Action) String() string    { return word("action", uint8(a), "drop", "bypass", "protect") }
 func (e Encap) String() string     { return word("encap", uint8(e), "auto", "force", "off") }
+func (p PathProbe) String() string { return word("path_probe", uint8(p), "off", "auto", "on") }
 func (d DF) String() string        { return word("df", uint8(d), "copy", "set", "clear") }
 
 func (f Fragment) String() string { return word("fragment", uint8(f), "before", "after") }

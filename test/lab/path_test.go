@@ -23,7 +23,7 @@ type pathWorld struct {
 func paths(seed uint64, v6, nat bool, dpd time.Duration) *pathWorld {
 	i, r := members().Pair()
 	for _, s := range []*Site{&i, &r} {
-		s.Peer().PathProbe, s.Peer().DPD = true, policy.DPD{Interval: dpd, Tries: 3}
+		s.Peer().PathProbe, s.Peer().DPD = policy.ProbeOn, policy.DPD{Interval: dpd, Tries: 3}
 		if nat {
 			s.Peer().Encap = policy.EncapForce
 		}
@@ -198,11 +198,12 @@ func TestALossyPathIsNotNarrowForLong(t *testing.T) {
 
 func TestNothingIsTriedWithoutLeave(t *testing.T) {
 	for name, change := range map[string]func(i, r *Site){
-		"path_probe: false": func(i, r *Site) { i.Peer().PathProbe = false },
-		"peer without DPD":  func(i, r *Site) { r.Peer().Dialect.NoDPDVID = true },
+		"path_probe: off":      func(i, r *Site) { i.Peer().PathProbe = policy.ProbeOff },
+		"peer without DPD":     func(i, r *Site) { i.Peer().PathProbe, r.Peer().Dialect.NoDPDVID = policy.ProbeOn, true },
+		"peer of another make": func(i, r *Site) { r.Peer().Dialect.NoOwnVID = true },
 	} {
 		i, r := members().Pair()
-		i.Peer().PathProbe = true
+		i.Peer().PathProbe = policy.ProbeAuto
 		change(&i, &r)
 		l := New(6, i, r)
 		l.Hook = func(p Packet) []Packet {
@@ -223,7 +224,7 @@ func TestAPathIsMeasuredAnewAfterAMove(t *testing.T) {
 	i, r := members().Pair()
 	i.Addr, i.Public = netip.MustParseAddr("172.16.0.5"), netip.MustParseAddr("192.0.2.1")
 	r.Peer().Remote = policy.Remote{Any: true}
-	r.Peer().PathProbe = true
+	r.Peer().PathProbe = policy.ProbeAuto
 	i.Peer().DPD = policy.DPD{Interval: 10 * time.Second, Tries: 3}
 	l := New(7, i, r)
 	l.Run(time.Minute)

@@ -69,7 +69,7 @@ func (s *Storm) sites(m *Members) (i, r Site) {
 	i, r = m.Pair()
 	for _, x := range []*Site{&i, &r} {
 		x.Peer().DPD = policy.DPD{Interval: 20 * time.Second, Tries: 3}
-		x.Peer().PathProbe = true
+		x.Peer().PathProbe = policy.ProbeOn
 		if s.Short {
 			x.Tunnel().Lifetime = 100 * time.Second
 			x.Peer().IKELifetime = 230 * time.Second

@@ -53,7 +53,7 @@ func TestPathThatDropsInSilenceIsMeasured(t *testing.T) {
 		name   string
 		v6     bool
 		encap  bool
-		silent bool // path_probe: false
+		silent bool // path_probe: off
 	}{
 		{name: "IPv4 outside"}, {name: "IPv4 outside, ESP in UDP", encap: true}, {name: "IPv6 outside", v6: true},
 		{name: "IPv6 outside, ESP in UDP", v6: true, encap: true}, {name: "not tried", silent: true},
@@ -71,7 +71,7 @@ func TestPathThatDropsInSilenceIsMeasured(t *testing.T) {
 					e.peerKeys += ", encap: force"
 				}
 				if c.silent {
-					e.peerKeys += ", path_probe: false"
+					e.peerKeys += ", path_probe: off"
 				}
 			}
 			s.mutePath()

@@ -38,7 +38,7 @@ func newCaller(ca *authority, from *space, i int) (*caller, error) {
 	if c.id, err = ca.identity(c.name); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("site: %s\npeers:\n  - {name: gw, remote: %s, ca: ca.crt, subject: %q, path_probe: false}\n"+
+	text := fmt.Sprintf("site: %s\npeers:\n  - {name: gw, remote: %s, ca: ca.crt, subject: %q, path_probe: off}\n"+
 		"tunnels:\n  - {name: t, peer: gw, local: %s/32, remote: 10.255.0.0/16, suites: [%s], start: respond}\n",
 		c.name, gatewayAt, subject("gw"), c.inner, suiteWord)
 	p, err := policy.Parse(c.name, []byte(text))

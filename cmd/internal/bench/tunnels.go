@@ -65,7 +65,7 @@ func (o Options) measureTunnels(ctx context.Context, w *world, plane string) (Tu
 func policyFor(list []*caller) string {
 	var peers, tunnels strings.Builder
 	for _, c := range list {
-		fmt.Fprintf(&peers, "  - {name: %s, remote: %s, ca: ca.crt, subject: %q, path_probe: false, dpd: {interval: 1h}}\n",
+		fmt.Fprintf(&peers, "  - {name: %s, remote: %s, ca: ca.crt, subject: %q, path_probe: off, dpd: {interval: 1h}}\n",
 			c.name, c.at, subject(c.name))
 		fmt.Fprintf(&tunnels, "  - {name: %s, peer: %s, local: 10.255.0.0/16, remote: %s/32, suites: [%s], start: respond}\n",
 			c.name, c.name, c.inner, suiteWord)

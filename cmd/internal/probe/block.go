@@ -105,7 +105,7 @@ func rest(entry policy.Peer) (out []policy.Knob) {
 		dpd = fmt.Sprintf("{interval: %v, tries: %d}", entry.DPD.Interval, entry.DPD.Tries)
 	}
 	add(entry.DPD != usual.DPD, "dpd", dpd)
-	add(entry.PathProbe != usual.PathProbe, "path_probe", fmt.Sprint(entry.PathProbe))
+	add(entry.PathProbe != usual.PathProbe, "path_probe", entry.PathProbe.String())
 	add(entry.DropChildren, "children_on_ike_delete", "drop")
 	add(entry.Fragmentation, "ike_fragmentation", "true")
 	return out

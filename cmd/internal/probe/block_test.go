@@ -13,7 +13,7 @@ func TestBlockKeepsEveryKeyOfTheEntryThatItReplaces(t *testing.T) {
 	for _, keys := range []string{
 		"",
 		"encap: force\n    local: 192.0.2.9\n    crl: x.crl\n    send_chain: chain.crt\n    peer_certs: {sign: s.crt, enc: e.crt}",
-		"encap: off\n    ike_lifetime: 90m\n    clock_skew: 0s\n    dpd: {interval: 25s, tries: 7}\n    path_probe: false\n" +
+		"encap: off\n    ike_lifetime: 90m\n    clock_skew: 0s\n    dpd: {interval: 25s, tries: 7}\n    path_probe: off\n" +
 			"    children_on_ike_delete: drop\n    ike_fragmentation: true",
 		"ike_lifetime: 48h\n    allow_long_lifetime: true\n    dpd: {interval: 0s}",
 	} {

@@ -71,7 +71,7 @@ func (v Verdict) String() string {
 func NewConform(cfg Config, say func(now time.Time, line string)) (*Conform, error) {
 	c := &Conform{cfg: cfg, entry: cfg.peer(), say: say}
 	c.dials, c.entry.Remote = cfg.Remote.IsValid() && !cfg.Remote.IsUnspecified(), cfg.from()
-	c.entry.PathProbe = false
+	c.entry.PathProbe = policy.ProbeOff
 	if c.entry.DPD.Interval == 0 {
 		c.entry.DPD = policy.DPD{Interval: cfg.wait() / 2, Tries: askTries}
 	}

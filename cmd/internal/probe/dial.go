@@ -155,7 +155,7 @@ func (d *Dialer) config() ike.Config {
 	entry.Remote, entry.Profile, entry.Dialect = policy.Remote{Addr: d.cfg.Remote}, policy.GBT36968, d.speak
 	entry.Dialect.PeerID = d.peerID
 	entry.Dialect.Initiate = policy.InitiateUs // a call of its own would be taken for the answer to ours
-	entry.DPD, entry.PathProbe = policy.DPD{Interval: askEvery, Tries: askTries}, false
+	entry.DPD, entry.PathProbe = policy.DPD{Interval: askEvery, Tries: askTries}, policy.ProbeOff
 	p.Peers, p.Tunnels = []policy.Peer{entry}, d.tunnels()
 	if d.bare {
 		any4 := policy.Net{First: d.cfg.Remote, Last: d.cfg.Remote}

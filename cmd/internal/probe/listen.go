@@ -32,7 +32,7 @@ type Listener struct {
 func NewListener(cfg Config) (*Listener, error) {
 	l := &Listener{cfg: cfg, entry: cfg.peer(), rep: newReport("no message showed it")}
 	l.entry.Remote = cfg.from()
-	l.entry.Profile, l.entry.PathProbe = policy.Auto, false
+	l.entry.Profile, l.entry.PathProbe = policy.Auto, policy.ProbeOff
 	l.entry.DPD = policy.DPD{Interval: cfg.wait(), Tries: askTries}
 	d := &l.entry.Dialect
 	d.GMVersion0, d.AnyTransform, d.ZeroPad, d.AllowNarrowing = true, true, true, true
