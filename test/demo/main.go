@@ -26,6 +26,9 @@ type options struct {
 	patience                                         time.Duration
 }
 
+// espOfEach is how many ESP packets of each SA the capture that stays holds.
+const espOfEach = 150
+
 func main() {
 	var o options
 	flag.StringVar(&o.suite, "suite", "cbc", "cbc or gcm")
@@ -102,7 +105,7 @@ func (o *options) policy(us, them, remote, local, far string) string {
 	if o.encap == "udp" {
 		encap = "force"
 	}
-	text := fmt.Sprintf("site: %s\npeers:\n  - name: %s\n    remote: %s\n    ca: ca.crt\n    subject: %q\n    encap: %s\ntunnels:\n",
+	text := fmt.Sprintf("site: %s\npeers:\n  - name: %s\n    remote: %s\n    ca: ca.crt\n    subject: %q\n    encap: %s\n    path_probe: off # a capture that is easy to read\ntunnels:\n",
 		us, them, remote, site.Subject(them), encap)
 	for _, f := range []struct{ name, local, remote string }{
 		{"office4", fmt.Sprintf("10.%s.0.0/24", local), fmt.Sprintf("10.%s.0.0/24", far)},
@@ -278,7 +281,7 @@ func judge(folder, all string, flows []site.Flow, rates []float64, o options) er
 		return err
 	}
 	outside := filepath.Join(folder, "outside.pcap")
-	if err := site.Head(all, outside, 600); err != nil {
+	if err := site.Excerpt(all, outside, espOfEach); err != nil {
 		return err
 	}
 	if err := os.Remove(all); err != nil {

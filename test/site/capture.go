@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 )
@@ -121,13 +120,4 @@ func Found(file string, needles []Needle) ([]string, error) {
 		}
 	}
 	return found, nil
-}
-
-// Head writes the first packets of a capture into another file.
-func Head(from, to string, packets int) error {
-	out, err := exec.Command("tcpdump", "-r", from, "-w", to, "-c", fmt.Sprint(packets), "-Z", "root").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("tcpdump -r %s: %w: %s", from, err, out)
-	}
-	return nil
 }
