@@ -335,20 +335,20 @@ func TestRoutesAreFollowedAfterABurst(t *testing.T) {
 			return err
 		}
 		defer p.Close()
-		if err := errors.Join(p.SetPolicy(pol), run("link", "add", "a", "type", "veth", "peer", "name", "b"),
-			run("link", "set", "a", "up"), run("link", "set", "b", "up")); err != nil {
+		if err := errors.Join(p.SetPolicy(pol), run("link", "add", "near", "type", "veth", "peer", "name", "far"),
+			run("link", "set", "near", "up"), run("link", "set", "far", "up")); err != nil {
 			return err
 		}
 		var b strings.Builder
 		for i := range 4000 {
-			fmt.Fprintf(&b, "route add 172.16.%d.%d/32 dev a\n", i/250, i%250)
+			fmt.Fprintf(&b, "route add 172.16.%d.%d/32 dev near\n", i/250, i%250)
 		}
 		batch := exec.Command("ip", "-batch", "-")
 		batch.Stdin = strings.NewReader(b.String())
 		if out, err := batch.CombinedOutput(); err != nil {
 			return fmt.Errorf("ip: %w: %s", err, out)
 		}
-		if err := run("addr", "add", "10.77.0.1/24", "dev", "a"); err != nil {
+		if err := run("addr", "add", "10.77.0.1/24", "dev", "near"); err != nil {
 			return err
 		}
 		lan := netip.MustParsePrefix("10.77.0.0/24")

@@ -24,8 +24,11 @@ func private(t *testing.T, f func() error) {
 	go func() {
 		runtime.LockOSThread() // never unlocked: the namespace ends with the thread
 		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil { // addresses of IPv6 change by themselves for a while
+			err = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644)
+		}
 		if err == nil {
-			err = ip("link add a type veth peer name b\nlink set a up\nlink set b up\naddr add 10.9.0.1/24 dev a\n")
+			err = ip("link add near type veth peer name far\nlink set near up\nlink set far up\naddr add 10.9.0.1/24 dev near\n")
 		}
 		if err == nil {
 			err = f()
@@ -79,7 +82,7 @@ func TestAWatchOutlivesMessagesThatWereLost(t *testing.T) {
 		}
 		var b strings.Builder
 		for i := range 1000 {
-			fmt.Fprintf(&b, "route add 172.16.%d.%d/32 dev a\n", i/250, i%250)
+			fmt.Fprintf(&b, "route add 172.16.%d.%d/32 dev near\n", i/250, i%250)
 		}
 		if err := ip(b.String()); err != nil {
 			return err
@@ -87,7 +90,7 @@ func TestAWatchOutlivesMessagesThatWereLost(t *testing.T) {
 		w.run(file, done)
 		told(t, c, "messages were lost") // none of those that were read matters
 		silent(t, c, "nothing happened")
-		if err := ip("route add 172.17.0.1/32 dev a\n"); err != nil {
+		if err := ip("route add 172.17.0.1/32 dev near\n"); err != nil {
 			return err
 		}
 		told(t, c, "the next change")
@@ -106,8 +109,8 @@ func TestRoutesOfOthersAndAddressesAreTold(t *testing.T) {
 			do   string
 			told bool
 		}{
-			{"route add 172.16.0.0/24 dev a", true}, {"route add 172.16.1.0/24 dev a proto 211", false},
-			{"route del 172.16.1.0/24 dev a proto 211", false}, {"addr add 10.9.1.1/24 dev b", true}, {"route del 172.16.0.0/24", true},
+			{"route add 172.16.0.0/24 dev near", true}, {"route add 172.16.1.0/24 dev near proto 211", false},
+			{"route del 172.16.1.0/24 dev near proto 211", false}, {"addr add 10.9.1.1/24 dev far", true}, {"route del 172.16.0.0/24", true},
 		} {
 			if err := ip(one.do + "\n"); err != nil {
 				return err

@@ -55,6 +55,8 @@ type metrics struct {
 	took         *prometheus.HistogramVec
 	keys         *prometheus.HistogramVec
 	known        atomic.Pointer[map[string]bool] // names of peers
+	rekeys       *prometheus.CounterVec
+	collisions   prometheus.Counter
 	renewals     *renewals
 	source       source
 }
@@ -72,9 +74,13 @@ func newMetrics() *metrics {
 		keys: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ipsec_crypto_op_seconds",
 			Help:    "Time of operations with our private keys.",
 			Buckets: prometheus.ExponentialBuckets(0.00002, 4, 10)}, []string{"backend", "op"}),
+		rekeys: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ipsec_rekey_total",
+			Help: "Renewals of keys while others stood, by the end that began them."}, []string{"kind", "cause", "result"}),
+		collisions: prometheus.NewCounter(prometheus.CounterOpts{Name: "ipsec_rekey_collision_total",
+			Help: "Quick modes of a peer that gave way to one of ours that they crossed."}),
 		renewals: newRenewals(),
 	}
-	m.registry.MustRegister(m.negotiations, m.events, m.took, m.keys, m.renewals.total, m.renewals.crossed, m)
+	m.registry.MustRegister(m.negotiations, m.events, m.took, m.keys, m.rekeys, m.collisions, m)
 	return m
 }
 
@@ -89,7 +95,12 @@ func (m *metrics) from(p *policy.Policy) {
 
 // count counts one event, once. A peer that is only claimed is nobody yet.
 func (m *metrics) count(e ike.Event) {
-	m.renewals.count(e)
+	if kind, cause, result := m.renewals.take(e); kind != "" {
+		m.rekeys.WithLabelValues(kind, cause, result).Inc()
+	}
+	if e.Kind == ike.Dropped && e.Reason == ike.Crossed {
+		m.collisions.Inc()
+	}
 	peer := ""
 	if known := m.known.Load(); !e.Claimed && known != nil && (*known)[e.Peer] {
 		peer = e.Peer

@@ -3,70 +3,60 @@ package daemon
 import (
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"yumen/esp"
 	"yumen/ike"
 )
 
-// renewals counts keys that were renewed, or were to be, beside keys that stood: of
+// renewals tells which keys were renewed, or were to be, beside keys that stood: of
 // sessions ("working") and of tunnels ("session"). What stands it knows by the events
 // alone. A negotiation that the peer began counts once the peer is proven: of others
 // nobody knows whom they concern.
 type renewals struct {
-	total    *prometheus.CounterVec
-	crossed  prometheus.Counter
 	mu       sync.Mutex // guards what follows
 	sessions map[string]map[[16]byte]bool
 	children map[string]map[esp.ChildID]bool
 }
 
 func newRenewals() *renewals {
-	return &renewals{
-		total: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ipsec_rekey_total",
-			Help: "Renewals of keys while others stood, by the end that began them."}, []string{"kind", "cause", "result"}),
-		crossed: prometheus.NewCounter(prometheus.CounterOpts{Name: "ipsec_rekey_collision_total",
-			Help: "Quick modes of a peer that gave way to one of ours that they crossed."}),
-		sessions: map[string]map[[16]byte]bool{}, children: map[string]map[esp.ChildID]bool{},
-	}
+	return &renewals{sessions: map[string]map[[16]byte]bool{}, children: map[string]map[esp.ChildID]bool{}}
 }
 
-func (r *renewals) count(e ike.Event) {
+// take notes an event and says what was renewed by it, at whose wish, and how that
+// ended; kind is empty where it is no renewal.
+func (r *renewals) take(e ike.Event) (kind, cause, result string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	cause := "us"
+	cause = "us"
 	if e.Role == ike.Responder {
 		cause = "peer"
 	}
 	key := [16]byte(append(e.CookieI[:], e.CookieR[:]...))
+	session, child := len(r.sessions[e.Peer]) > 0, len(r.children[e.Tunnel]) > 0
 	switch e.Kind {
 	case ike.IKEUp:
-		if len(r.sessions[e.Peer]) > 0 {
-			r.total.WithLabelValues("working", cause, "ok").Inc()
-		}
 		stands(r.sessions, e.Peer, key)
+		if session {
+			return "working", cause, "ok"
+		}
 	case ike.IKEDown:
 		ends(r.sessions, e.Peer, key)
 	case ike.IKEFailed:
-		if e.Role == ike.Initiator && len(r.sessions[e.Peer]) > 0 {
-			r.total.WithLabelValues("working", cause, "failed").Inc()
+		if session && e.Role == ike.Initiator {
+			return "working", cause, "failed"
 		}
-	case ike.ChildUp, ike.ChildRekeyed:
-		if e.Kind == ike.ChildRekeyed {
-			r.total.WithLabelValues("session", cause, "ok").Inc()
-		}
+	case ike.ChildUp:
 		stands(r.children, e.Tunnel, e.Child)
+	case ike.ChildRekeyed:
+		stands(r.children, e.Tunnel, e.Child)
+		return "session", cause, "ok"
 	case ike.ChildDown:
 		ends(r.children, e.Tunnel, e.Child)
 	case ike.ChildFailed:
-		if len(r.children[e.Tunnel]) > 0 && !onPurpose(e.Reason) {
-			r.total.WithLabelValues("session", cause, "failed").Inc()
-		}
-	case ike.Dropped:
-		if e.Reason == ike.Crossed {
-			r.crossed.Inc()
+		if child && !onPurpose(e.Reason) {
+			return "session", cause, "failed"
 		}
 	}
+	return "", "", ""
 }
 
 // onPurpose: what was given up because somebody here said so.
