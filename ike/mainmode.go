@@ -58,6 +58,10 @@ func (e *Engine) first(d Datagram, h wire.Header) {
 		e.stray(d, h, PayloadOrder, err.Error())
 		return
 	}
+	if doi, ok := wire.DOIOf(p.sa); ok && doi != doiIPsec { // what follows it means something else
+		e.refuse(d, h, wire.DOINotSupported, NoProposal, fmt.Sprintf("DOI %d: we take %d", doi, doiIPsec))
+		return
+	}
 	sa, err := wire.ParseSA(p.sa)
 	if err != nil {
 		e.stray(d, h, Malformed, err.Error())

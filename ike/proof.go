@@ -297,12 +297,24 @@ func (e *Engine) receive(d Datagram) {
 		dial.believe(d, h)
 	case h.Exchange == wire.Informational && h.Flags&wire.FlagEncrypted == 0:
 		e.clearNotice(d, h, dial)
+	case h.Responder == (wire.Cookie{}) && h.MessageID == 0 && h.Flags == 0 && h.Exchange != wire.MainMode:
+		e.refuse(d, h, unspoken(h.Exchange), BadExchange, fmt.Sprintf("a first message of exchange %v: there is main mode alone", h.Exchange))
 	default:
 		e.stray(d, h, UnknownCookies, fmt.Sprintf("exchange %v", h.Exchange))
 		if h.Flags&wire.FlagEncrypted != 0 && h.Exchange != wire.MainMode {
 			e.lostTrack(d.Local.Addr(), d.Remote.Addr())
 		}
 	}
+}
+
+// unspoken is what is said to an exchange that nobody here begins: one that exists
+// (RFC 2408 3.1: base, authentication only, aggressive), or none.
+func unspoken(x wire.ExchangeType) wire.NotifyType {
+	switch x {
+	case 1, 3, 4:
+		return wire.UnsupportedExchangeType
+	}
+	return wire.InvalidExchangeType
 }
 
 // receive sorts a message of a known session.

@@ -25,6 +25,14 @@ const (
 	shortForm                 = 0x8000 // AF, the top bit of an attribute type
 )
 
+// DOIOf is the DOI of the body of an SA payload, which says how the rest is to be
+// read; false: there is none.
+func DOIOf(body []byte) (doi uint32, ok bool) {
+	r := reader{b: body}
+	doi = r.u32("doi")
+	return doi, r.err == nil
+}
+
 // ParseSA reads the body of an SA payload (RFC 2408 3.4 to 3.6). What parses is
 // written back by Append to the same bytes, because hashes cover them. The parts
 // alias body.

@@ -159,6 +159,7 @@ type NotifyType uint16
 
 const (
 	InvalidPayloadType      NotifyType = 1
+	DOINotSupported         NotifyType = 2
 	InvalidMajorVersion     NotifyType = 5
 	InvalidMinorVersion     NotifyType = 6
 	InvalidExchangeType     NotifyType = 7
