@@ -14,8 +14,9 @@ type meddler struct {
 	t      *testing.T
 	l      *Lab
 	form   policy.HashForm
-	one    func([]wire.Payload) []wire.Payload // what stands behind the HASH of QM1
-	two    func([]wire.Payload) []wire.Payload // and of QM2
+	one    func([]wire.Payload) []wire.Payload           // what stands behind the HASH of QM1
+	two    func([]wire.Payload) []wire.Payload           // and of QM2
+	spoil  func(n int, ps []wire.Payload) []wire.Payload // all of message n, HASH too, which is not made anew
 	seen   map[uint32]*meddled
 	copies map[[32]byte][]byte // what went before, for repetitions
 }
@@ -69,6 +70,9 @@ func (m *meddler) message(h wire.Header, data []byte) []byte {
 	}
 	if x.messages < 3 && change != nil {
 		ps = x.rehash(h, change(ps[1:]), func(q gm.QuickHash) [32]byte { return hash(x.keys, m.form, q) })
+	}
+	if m.spoil != nil {
+		ps = m.spoil(x.messages, ps)
 	}
 	if x.messages == 1 {
 		x.ni = bodyOf(ps, wire.TypeNonce)

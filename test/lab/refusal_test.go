@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -143,6 +144,9 @@ func TestReasonOfARefusedAnswerStandsInTheStatus(t *testing.T) {
 // flips says which reason a flipped bit in each payload must give. Where the
 // place of the bit decides, several are possible.
 var flips = map[string]map[wire.PayloadType][]ike.Reason{
+	"main 1": { // what suits though it is another offer is answered, and its maker sees that
+		wire.TypeSA: {ike.NoProposal, ike.Malformed, ike.AnswerMismatch},
+	},
 	"main 2": {
 		wire.TypeSA:   {ike.AnswerMismatch, ike.Malformed},
 		wire.TypeCert: {ike.CertMalformed, ike.CertUnknownCA, ike.PayloadOrder},
@@ -182,7 +186,10 @@ func flipAlways(t *testing.T, label string, typ wire.PayloadType, part int, want
 	if label != "main 3" {
 		victim = "i"
 	}
-	reasons := l.listen(victim)
+	reasons, maker := l.listen(victim), &[]ike.Reason{}
+	if label == "main 1" {
+		reasons, maker = l.listen("r"), reasons
+	}
 	l.Hook = func(p Packet) []Packet {
 		if p.Label == label {
 			m := must(wire.Parse(p.Data))
@@ -193,10 +200,72 @@ func flipAlways(t *testing.T, label string, typ wire.PayloadType, part int, want
 		return []Packet{p}
 	}
 	l.Run(100 * time.Second)
-	if !slices.ContainsFunc(*reasons, func(r ike.Reason) bool { return slices.Contains(want, r) }) {
+	if !slices.ContainsFunc(append(*reasons, *maker...), func(r ike.Reason) bool { return slices.Contains(want, r) }) {
 		t.Errorf("part %d: reasons %v, want one of %v", part, *reasons, want)
 	}
 	l.nothingSetUp(t)
+}
+
+// A bit flipped in any payload under the protection of a HASH, wherever it stands, is
+// a bad hash and nothing else, whatever the rest of the message says.
+func TestFlippedBitInAnyProtectedPayloadIsABadHash(t *testing.T) {
+	for n, victim := range []string{1: "r", 2: "i", 3: "r"} {
+		payloads := 5 // HASH, SA, NONCE, ID, ID
+		if n == 3 {
+			payloads = 1
+		}
+		for at := range 3 * payloads * min(n, 1) {
+			i, r := members().Pair()
+			l := New(1, i, r)
+			m := &meddler{t: t, l: l, spoil: func(message int, ps []wire.Payload) []wire.Payload {
+				if message == n {
+					if len(ps) != payloads {
+						t.Fatalf("quick %d has %d payloads", n, len(ps))
+					}
+					body := ps[at/3].Body
+					ps[at/3].Body = flip(body, at%3*(len(body)-1)/2)
+				}
+				return ps
+			}}
+			l.onlyBadHash(t, fmt.Sprintf("quick %d, payload %d, part %d", n, at/3+1, at%3), victim, m.hook)
+		}
+	}
+	for label, victim := range map[string]string{"main 5": "r", "main 6": "i"} {
+		for at := range 3 * 16 { // one HASH of 32 bytes behind its header
+			l := plain(1)
+			l.onlyBadHash(t, fmt.Sprintf("%s, byte %d", label, at), victim, func(p Packet) []Packet {
+				if p.Label == label {
+					p.Data = flip(p.Data, wire.HeaderLen+at)
+				}
+				return []Packet{p}
+			})
+		}
+	}
+}
+
+// onlyBadHash runs a lab and checks that the victim says bad hash, and nothing else.
+func (l *Lab) onlyBadHash(t *testing.T, name, victim string, hook func(Packet) []Packet) {
+	t.Helper()
+	l.Hook = func(p Packet) []Packet {
+		if p.Label == "esp" { // it would stand in for a quick 3
+			return nil
+		}
+		return hook(p)
+	}
+	var reasons []ike.Reason
+	g := l.Gateway(victim)
+	g.Told = func(v ike.Event) {
+		if v.Reason != "" && v.Kind != ike.Repeated {
+			reasons = append(reasons, v.Reason)
+		}
+	}
+	l.Run(5 * time.Second)
+	if len(reasons) == 0 || slices.ContainsFunc(reasons, func(r ike.Reason) bool { return r != ike.BadHash }) {
+		t.Errorf("%s: %s says %v, want %s alone", name, victim, reasons, ike.BadHash)
+	}
+	if carries(g) {
+		t.Errorf("%s: %s uses a child", name, victim)
+	}
 }
 
 // A bit flipped in any protected message is refused: as a bad hash, or before,
