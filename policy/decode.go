@@ -65,6 +65,7 @@ func (r *reader) policy(root *node) *Policy {
 	peers := newNames()
 	for i, n := range o.need("peers", "list at least one peer").list() {
 		path := fmt.Sprintf("peers[%d]", i)
+		p.source.peers = append(p.source.peers, n.keyLines())
 		p.Peers = append(p.Peers, r.peer(n, path, peers, p.Peers))
 	}
 	tunnels := newNames()

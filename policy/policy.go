@@ -29,6 +29,7 @@ type source struct {
 	file                       string
 	tunnels, rules, management []int // line of each entry
 	groups                     []groupLines
+	peers                      []map[string]int // line of each key; "": of the entry
 }
 
 // Peer is one remote gateway.

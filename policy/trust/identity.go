@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 
@@ -18,34 +17,35 @@ type identity struct {
 	signPrint, encPrint string
 }
 
-func newIdentity(in policy.Identity) (identity, error) {
-	var id identity
-	var err error
+// newIdentity reads an entry; its error is Faults.
+func newIdentity(in policy.Identity) (id identity, err error) {
+	var faults Faults
+	named := func(key, text string) name {
+		n, err := readName(text)
+		faults.add(key, "", err)
+		return n
+	}
+	printed := func(key, text string) string {
+		p, err := parseFingerprint(text)
+		faults.add(key, "", err)
+		return p
+	}
 	subject := in.Subject != ""
 	pair := in.SignSubject != "" || in.EncSubject != ""
 	prints := in.SignFingerprint != "" || in.EncFingerprint != ""
 	switch {
 	case subject && !pair && !prints:
-		if id.sign, err = readName(in.Subject); err != nil {
-			return id, fmt.Errorf("subject: %w", err)
-		}
+		id.sign = named("subject", in.Subject)
 		id.enc = id.sign
 	case pair && !subject && !prints:
-		if id.sign, err = readName(in.SignSubject); err != nil {
-			return id, fmt.Errorf("sign_subject: %w", err)
-		}
-		if id.enc, err = readName(in.EncSubject); err != nil {
-			return id, fmt.Errorf("enc_subject: %w", err)
-		}
+		id.sign, id.enc = named("sign_subject", in.SignSubject), named("enc_subject", in.EncSubject)
 	case prints && !subject && !pair:
-		if id.signPrint, err = parseFingerprint(in.SignFingerprint); err != nil {
-			return id, fmt.Errorf("sign_fingerprint: %w", err)
-		}
-		if id.encPrint, err = parseFingerprint(in.EncFingerprint); err != nil {
-			return id, fmt.Errorf("enc_fingerprint: %w", err)
-		}
+		id.signPrint, id.encPrint = printed("sign_fingerprint", in.SignFingerprint), printed("enc_fingerprint", in.EncFingerprint)
 	default:
-		return id, errors.New("identity needs exactly one of: subject; sign_subject and enc_subject; sign_fingerprint and enc_fingerprint")
+		faults.add("identity", "", errors.New("needs exactly one of: subject; sign_subject and enc_subject; sign_fingerprint and enc_fingerprint"))
+	}
+	if len(faults) > 0 {
+		return id, faults
 	}
 	return id, nil
 }

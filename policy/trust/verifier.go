@@ -31,23 +31,28 @@ type Verifier struct {
 // further ones are intermediates that help to reach it and are trusted for
 // nothing. crl is nil (no revocation check) or holds one or more CRLs, PEM or
 // DER, each signed by the anchor or a configured intermediate, which is checked
-// here. Errors name the peer and the file.
+// here. The error names the peer, and is Faults.
 func NewVerifier(peer policy.Peer, anchor, crl []byte) (*Verifier, error) {
 	v := &Verifier{skew: peer.ClockSkew, checkCRL: crl != nil}
+	var faults Faults
 	if v.skew < 0 {
-		return nil, fmt.Errorf("peer %q: clock_skew is negative", peer.Name)
+		faults.add("clock_skew", "", errors.New("is negative"))
 	}
 	var err error
 	if v.identity, err = newIdentity(peer.Identity); err != nil {
-		return nil, fmt.Errorf("peer %q: %w", peer.Name, err)
+		var wrong Faults
+		errors.As(err, &wrong)
+		faults = append(faults, wrong...)
 	}
 	if err := v.addAnchors(anchor); err != nil {
-		return nil, fmt.Errorf("peer %q: ca %s: %w", peer.Name, peer.CA, err)
-	}
-	if v.checkCRL {
+		faults.add("ca", peer.CA, err)
+	} else if v.checkCRL {
 		if err := v.addCRLs(crl); err != nil {
-			return nil, fmt.Errorf("peer %q: crl %s: %w", peer.Name, peer.CRL, err)
+			faults.add("crl", peer.CRL, err)
 		}
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("peer %q: %w", peer.Name, faults)
 	}
 	return v, nil
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"yumen/cmd/internal/config"
@@ -191,69 +190,94 @@ func (p *Plan) loadPolicy(now time.Time) error {
 		if peer.PreShared.Used {
 			key, err := keys.PreShared(pol.Resolve(peer.PreShared.File))
 			if err != nil {
-				faults = append(faults, fmt.Errorf("%s: peer %q: %w", p.Config.Policy, peer.Name, err))
+				faults = append(faults, pol.PeerFault(peer.Name, "psk_file", err))
 			}
 			p.preShared[peer.Name] = key
 			continue
 		}
-		v, err := verifier(pol, peer)
-		if err == nil {
-			p.files[peer.Name], err = peerFiles(pol, peer, v, now)
+		v, wrong := verifier(pol, peer)
+		files, more := peerFiles(pol, peer, v, now)
+		for _, f := range append(wrong, more...) {
+			faults = append(faults, pol.PeerFault(peer.Name, f.Key, f.Err))
 		}
-		if err != nil {
-			about := fmt.Sprintf("peer %q: ", peer.Name)
-			faults = append(faults, fmt.Errorf("%s: %s%s", p.Config.Policy, about, strings.TrimPrefix(err.Error(), about)))
-		}
-		p.verifiers[peer.Name] = v
+		p.files[peer.Name], p.verifiers[peer.Name] = files, v
 	}
 	return errors.Join(faults...)
 }
 
-func verifier(pol *policy.Policy, peer policy.Peer) (*trust.Verifier, error) {
-	anchor, err := readFile(pol.Resolve(peer.CA))
-	if err != nil {
-		return nil, fmt.Errorf("ca: %w", err)
+// verifier makes what a peer is judged by; nil where there is a fault. One file that
+// cannot be read does not hide what is wrong with the rest of the entry.
+func verifier(pol *policy.Policy, peer policy.Peer) (*trust.Verifier, trust.Faults) {
+	var faults trust.Faults
+	read := func(key, path string) []byte {
+		b, err := readFile(pol.Resolve(path))
+		if err != nil {
+			faults = append(faults, &trust.Fault{Key: key, Err: err})
+			return nil
+		}
+		return b
+	}
+	anchor := read("ca", peer.CA)
+	if len(faults) > 0 {
+		faults = append(faults, trust.CheckIdentity(peer.Identity)...)
 	}
 	var crl []byte
 	if peer.CRL != "" {
-		if crl, err = readFile(pol.Resolve(peer.CRL)); err != nil {
-			return nil, fmt.Errorf("crl: %w", err)
-		}
+		crl = read("crl", peer.CRL)
 	}
-	return trust.NewVerifier(peer, anchor, crl) // its errors name peer and file
+	if anchor == nil {
+		return nil, faults
+	}
+	v, err := trust.NewVerifier(peer, anchor, crl)
+	var wrong trust.Faults
+	if errors.As(err, &wrong) {
+		for _, f := range wrong {
+			if f.File != "" {
+				f.Err = fmt.Errorf("%s: %w", f.File, f.Err)
+			}
+		}
+		faults = append(faults, wrong...)
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return v, nil
 }
 
 // peerFiles reads the certificates that the entry of a peer names. The peer's own
-// are judged at once: a gateway that starts with others would fail without a word
-// from the peer.
-func peerFiles(pol *policy.Policy, peer policy.Peer, v *trust.Verifier, now time.Time) (ike.PeerFiles, error) {
-	var out ike.PeerFiles
-	if peer.Chain != "" {
-		b, err := readFile(pol.Resolve(peer.Chain))
+// are judged at once, where its verifier could be made: a gateway that starts with
+// others would fail without a word from the peer.
+func peerFiles(pol *policy.Policy, peer policy.Peer, v *trust.Verifier, now time.Time) (out ike.PeerFiles, faults trust.Faults) {
+	fault := func(key string, err error) {
 		if err != nil {
-			return out, fmt.Errorf("send_chain: %w", err)
-		}
-		if out.Chain, err = trust.Bundle(b); err != nil {
-			return out, fmt.Errorf("send_chain %s: %w", peer.Chain, err)
+			faults = append(faults, &trust.Fault{Key: key, Err: err})
 		}
 	}
+	if peer.Chain != "" {
+		b, err := readFile(pol.Resolve(peer.Chain))
+		if err == nil {
+			if out.Chain, err = trust.Bundle(b); err != nil {
+				err = fmt.Errorf("%s: %w", peer.Chain, err)
+			}
+		}
+		fault("send_chain", err)
+	}
 	if peer.Certs == (policy.PeerCerts{}) {
-		return out, nil
+		return out, faults
 	}
 	for _, one := range []struct {
 		path string
 		to   *[]byte
 	}{{peer.Certs.Sign, &out.Sign}, {peer.Certs.Enc, &out.Enc}} {
 		c, err := keys.LoadCertificate(pol.Resolve(one.path))
-		if err != nil {
-			return out, fmt.Errorf("peer_certs: %w", err)
-		}
+		fault("peer_certs", err)
 		*one.to = c.DER
 	}
-	if _, err := v.Verify(now, out.Sign, out.Enc, nil); err != nil {
-		return out, fmt.Errorf("peer_certs: %w", err)
+	if v != nil && out.Sign != nil && out.Enc != nil {
+		_, err := v.Verify(now, out.Sign, out.Enc, nil)
+		fault("peer_certs", err)
 	}
-	return out, nil
+	return out, faults
 }
 
 // maxTrustFile bounds a bundle of anchors or a revocation list.

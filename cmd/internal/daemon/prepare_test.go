@@ -36,14 +36,16 @@ func TestASiteThatIsFitToRunIsPreparedAndNothingIsTouched(t *testing.T) {
 
 func TestEveryFaultOfASiteIsToldAtOnce(t *testing.T) {
 	f := newFolder(t)
-	f.write("policy.yaml", strings.Replace(onePeer, "ca: ca.crt", "ca: none.crt\n    crl: none.crl", 1))
+	f.write("policy.yaml", strings.Replace(strings.Replace(onePeer, "ca: ca.crt", "ca: none.crt\n    crl: none.crl", 1), "CN=gw-b,C=CN", "XX=foo", 1))
+	f.must(os.Remove(filepath.Join(f.path, "enc.crt")))
 	f.must(os.Chmod(filepath.Join(f.path, "sign.key"), 0o644))
 	f.write("state", "a file")
 	_, err := Prepare(f.config(), Build{})
 	if err == nil {
 		t.Fatal("fit to run")
 	}
-	for _, want := range []string{"state_dir", "none.crt", "chmod 600", `peer "b"`} {
+	for _, want := range []string{"state_dir", "none.crt", "chmod 600", `peer "b"`,
+		"policy.yaml:5: peers[0].ca: ", "policy.yaml:6: peers[0].crl: ", "none.crl", "policy.yaml:7: peers[0].subject: ", "enc.crt"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not told: %v", want, err)
 		}

@@ -42,31 +42,30 @@ type Keys struct {
 // fit: each key belongs to its certificate, each certificate has the key usage
 // of its role, the two are not swapped, and nobody but the owner can read the
 // key files. passphrase opens encrypted keys and may be nil. Validity is not
-// checked, for that needs a clock. Errors name the file and what to do.
+// checked, for that needs a clock. The error joins every fault; each names the file
+// and what to do.
 func LoadPair(sign, enc CertKeyPaths, passphrase []byte) (trust.Pair, Keys, error) {
 	var pair trust.Pair
-	var err error
-	if pair.Sign, err = LoadCertificate(sign.Cert); err != nil {
-		return trust.Pair{}, Keys{}, err
-	}
-	if pair.Enc, err = LoadCertificate(enc.Cert); err != nil {
-		return trust.Pair{}, Keys{}, err
-	}
-	if err := trust.CheckOwnUsage(pair); err != nil {
-		return trust.Pair{}, Keys{}, fmt.Errorf("%s and %s: %w", sign.Cert, enc.Cert, err)
-	}
+	var certFaults, keyFaults [2]error
+	pair.Sign, certFaults[0] = LoadCertificate(sign.Cert)
+	pair.Enc, certFaults[1] = LoadCertificate(enc.Cert)
 	signKey, err := LoadKey(sign.Key, passphrase)
-	if err != nil {
-		return trust.Pair{}, Keys{}, err
-	}
+	keyFaults[0] = err
 	encKey, err := LoadKey(enc.Key, passphrase)
-	if err != nil {
-		return trust.Pair{}, Keys{}, err
+	keyFaults[1] = err
+	faults := append(certFaults[:], keyFaults[:]...)
+	if errors.Join(certFaults[:]...) == nil { // what fits what is told by both
+		if err := trust.CheckOwnUsage(pair); err != nil {
+			faults = append(faults, fmt.Errorf("%s and %s: %w", sign.Cert, enc.Cert, err))
+		}
+		if keyFaults[0] == nil {
+			faults = append(faults, belong(signKey, sign, pair.Sign, pair.Enc))
+		}
+		if keyFaults[1] == nil {
+			faults = append(faults, belong(encKey, enc, pair.Enc, pair.Sign))
+		}
 	}
-	if err := belong(signKey, sign, pair.Sign, pair.Enc); err != nil {
-		return trust.Pair{}, Keys{}, err
-	}
-	if err := belong(encKey, enc, pair.Enc, pair.Sign); err != nil {
+	if err := errors.Join(faults...); err != nil {
 		return trust.Pair{}, Keys{}, err
 	}
 	return pair, Keys{signKey, encKey}, nil

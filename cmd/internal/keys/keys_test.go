@@ -106,6 +106,16 @@ func TestSwappedFilesAreTold(t *testing.T) {
 	want(t, err, other.enc.Key, "does not belong to certificate "+s.enc.Cert)
 }
 
+func TestEveryFaultOfBothFilesIsToldAtOnce(t *testing.T) {
+	s := newSite(t, nil)
+	s.check(os.WriteFile(s.sign.Cert, []byte("x"), 0o600))
+	s.check(os.Remove(s.enc.Cert))
+	s.check(os.Remove(s.sign.Key))
+	s.check(os.Chmod(s.enc.Key, 0o644))
+	_, _, err := LoadPair(s.sign, s.enc, nil)
+	want(t, err, s.sign.Cert, s.enc.Cert, s.sign.Key, "chmod 600 "+s.enc.Key)
+}
+
 func TestKeyThatOthersMayReadIsRefused(t *testing.T) {
 	s := newSite(t, nil)
 	for _, mode := range []os.FileMode{0o640, 0o604, 0o660, 0o610} {
