@@ -83,7 +83,7 @@ const (
 	SoftLimit             // a soft limit of bytes or packets passed
 	HardLimit             // a hard limit passed; the plane stopped the child
 	Acquire               // outbound traffic for Tunnel met no child
-	Moved                 // authentic packet with the highest number came from Remote
+	Moved                 // an authentic packet came from Remote, another place than the child's
 	UnknownSPI            // a packet with an SPI that no child owns came from Remote
 	HostChanged           // addresses or routes of this host changed
 	GuardMended           // others had removed policies of the guard; they are back
@@ -106,6 +106,9 @@ type Event struct {
 	Tunnel string
 	SPI    SPI
 	Remote netip.AddrPort
+	// Newest says of a packet that it had the highest number so far: Moved only. One
+	// that is merely authentic may be older, and sent on by whoever saw it.
+	Newest bool
 	// ICVBits is the length that the first packet told, of a child whose length was
 	// not known: FirstPacket only.
 	ICVBits int

@@ -194,13 +194,17 @@ func (p *peer) rebind(from, to netip.AddrPort) {
 }
 
 // childMoved follows a NAT that gave the peer another address, on the highest
-// authentic sequence number. The IKE side follows once the peer answers there.
-func (e *Engine) childMoved(c *child, to netip.AddrPort) {
+// authentic sequence number; where the data plane does not know that of a packet, to
+// where the peer is known to be. The IKE side, and with it every child, follows once
+// the peer answers there.
+func (e *Engine) childMoved(c *child, to netip.AddrPort, newest bool) {
 	s := c.t.peer.session()
 	if s == nil || !s.nat.theirs || !c.Path.Encap || c.Path.Remote == to {
 		return
 	}
-	c.t.peer.rebind(c.Path.Remote, to)
+	if newest || to == s.remote {
+		c.t.peer.rebind(c.Path.Remote, to)
+	}
 	s.maybeMoved(to)
 }
 

@@ -192,7 +192,7 @@ func (e *Engine) plane(v esp.Event) {
 		}
 	case esp.Moved:
 		if c != nil {
-			e.childMoved(c, v.Remote)
+			e.childMoved(c, v.Remote, v.Newest)
 		}
 	case esp.HostChanged:
 		e.readdressed()

@@ -21,6 +21,7 @@ type pair struct {
 	soft    bool      // was told
 	ended   bool      // by a hard limit
 	parked  bool      // its SAs are not in the kernel: see Mute
+	mapped  mapping   // told last
 	last    esp.Usage
 }
 

@@ -58,8 +58,29 @@ func (p *Plane) hear(n notice) {
 	case n.kind == received && inbound:
 		p.first(x)
 	case n.kind == mapped && inbound && n.remote != x.child.Path.Remote:
-		p.tell(esp.Moved, x, n.remote)
+		p.mapped(x, n.remote)
 	}
+}
+
+// mapping is a place that packets came from other than the child's, and when it was told.
+type mapping struct {
+	remote netip.AddrPort
+	at     time.Time
+}
+
+// mappingGap is the least time between two events of one place for one child.
+const mappingGap = 250 * time.Millisecond
+
+// mapped hears of each authentic packet from another place, until the SA is moved.
+// The kernel does so for whatever is within the window, so that nothing is said about
+// which number it had.
+func (p *Plane) mapped(x *pair, remote netip.AddrPort) {
+	now := time.Now()
+	if remote == x.mapped.remote && now.Sub(x.mapped.at) < mappingGap {
+		return
+	}
+	x.mapped = mapping{remote, now}
+	p.tell(esp.Moved, x, remote)
 }
 
 // find is the child that an SA belongs to. True: it is the inbound one.

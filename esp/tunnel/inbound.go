@@ -225,7 +225,7 @@ func (w *inWorker) follow(r *received, packet []byte) {
 	}
 	w.moved[x.child.ID] = r.remote
 	e := x.event(esp.Moved)
-	e.Remote = r.remote
+	e.Remote, e.Newest = r.remote, true
 	w.plane.emit(e)
 }
 

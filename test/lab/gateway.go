@@ -27,6 +27,9 @@ type Gateway struct {
 	Refuse func(ike.Effect) error
 	// Told is called with every event, when set.
 	Told func(ike.Event)
+	// Kernel: its data plane tells, as the kernel's, of each packet from another place
+	// and does not know which is the newest.
+	Kernel bool
 	// Keys counts private-key operations that were asked for.
 	Keys int
 	// Wake is when the engine wants to be called next.

@@ -17,6 +17,7 @@ type Packet struct {
 	Data             []byte // ISAKMP
 	Probe            bool   // sent whole
 	SPI              esp.SPI
+	Number           uint64 // of ESP: the sequence number
 	ICVBits          int    // of ESP; 0: whatever the receiver has
 	Label            string // "main 1" to "main 6", "quick 1" to "quick 3", "info", "esp"
 	Again            bool   // the same bytes were sent before

@@ -37,6 +37,8 @@ type held struct {
 	esp.Child
 	in, out []byte
 	first   bool // the first packet was told
+	sent    uint64
+	highest uint64 // number of a packet that came
 }
 
 func newPlane(g *Gateway) *Plane {
@@ -185,7 +187,8 @@ func (p *Plane) sendBy(h *held) {
 	if icv == policy.ICVAuto {
 		icv = 96 // what a plane sends that heard nothing yet
 	}
-	p.g.lab.carry(p.g, Packet{From: p.g.Name, Label: "esp", SPI: h.Out.SPI, ICVBits: icv,
+	h.sent++
+	p.g.lab.carry(p.g, Packet{From: p.g.Name, Label: "esp", SPI: h.Out.SPI, Number: h.sent, ICVBits: icv,
 		Source: h.Path.Local, Dest: h.Path.Remote})
 }
 
@@ -197,6 +200,7 @@ func (p *Plane) arrive(x Packet) {
 		p.tell(esp.Event{Kind: esp.UnknownSPI, SPI: x.SPI, Remote: x.Source})
 	case x.ICVBits != 0 && h.ICVBits != policy.ICVAuto && h.ICVBits != x.ICVBits:
 		p.BadAuth++
+		return
 	case !h.first:
 		h.first = true
 		v := esp.Event{Kind: esp.FirstPacket, Child: h.ID, Tunnel: h.Tunnel, SPI: x.SPI, Remote: x.Source}
@@ -204,6 +208,20 @@ func (p *Plane) arrive(x Packet) {
 			h.ICVBits, v.ICVBits = x.ICVBits, x.ICVBits
 		}
 		p.tell(v)
+	}
+	if h != nil {
+		p.follow(h, x)
+	}
+}
+
+// follow tells that a packet came from elsewhere: one that was not seen before, or like
+// the kernel each one.
+func (p *Plane) follow(h *held, x Packet) {
+	newest := x.Number > h.highest
+	h.highest = max(h.highest, x.Number)
+	if h.Path.Encap && x.Source != h.Path.Remote && (newest || p.g.Kernel) {
+		p.tell(esp.Event{Kind: esp.Moved, Child: h.ID, Tunnel: h.Tunnel, SPI: x.SPI, Remote: x.Source,
+			Newest: newest && !p.g.Kernel})
 	}
 }
 

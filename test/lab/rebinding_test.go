@@ -74,3 +74,31 @@ func TestAnswerToAnotherQuestionMovesNobody(t *testing.T) {
 		t.Errorf("%d answers were sent on", forged)
 	}
 }
+
+// The kernel takes every packet within its window for a sign of life from elsewhere,
+// also one that was seen on its way and sent on from there. Nobody follows it until the
+// peer answers there; one that is there is followed at once.
+func TestPacketsFromElsewhereMoveAKernelChildOnlyWithAnAnswer(t *testing.T) {
+	forger := netip.MustParseAddrPort("203.0.113.66:4500")
+	l, a, b := natPair(4)
+	b.Kernel = true
+	home := b.Engine.Status().Sessions[0].Remote
+	at := func() netip.AddrPort { c, _ := b.Plane.InUse("office"); return c.Path.Remote }
+	l.Hook = func(p Packet) []Packet {
+		if p.Label == "esp" && p.From == a.Name {
+			l.After(time.Second, func() { p.Source = forger; l.arrive(p) })
+			return nil
+		}
+		return []Packet{p}
+	}
+	a.Plane.Send("office")
+	if l.RunUntil(time.Minute, func() bool { return at() != home || b.Engine.Status().Sessions[0].Remote != home }) {
+		t.Fatalf("the child went to %v\n%v", at(), l.Story.String())
+	}
+	l.Hook = nil
+	a.ForgetNAT()
+	a.Plane.Send("office")
+	if !l.RunUntil(time.Second, func() bool { return at() != home && at() == b.Engine.Status().Sessions[0].Remote }) {
+		t.Errorf("not followed: the child is at %v\n%v", at(), l.Story.String())
+	}
+}

@@ -17,7 +17,7 @@ import (
 // Storm is one hostile hour between two gateways, drawn from a seed: packets are
 // lost, doubled and overtake each other, private keys are slow, both ends may
 // start at once, one may be restarted, lifetimes may be short, a NAT may stand
-// between. Then the weather clears.
+// between and forget its mappings. Then the weather clears.
 type Storm struct {
 	Seed uint64
 	Lab  *Lab
@@ -28,6 +28,8 @@ type Storm struct {
 	NAT, Wide    bool
 	Faulty       bool // the data plane refuses one effect in five
 	Restarts     int
+	Rebindings   int  // how often the NAT forgets
+	Kernel       bool // the data planes are like the kernel's
 	Violent      time.Duration
 	Lanes        int // children that are to stand side by side at the end
 
@@ -61,6 +63,9 @@ func draw(seed uint64) (*Storm, *rand.Rand) {
 		s.Restarts = 1 + r.IntN(2)
 	}
 	s.Faulty = chance(0.15)
+	if s.NAT {
+		s.Rebindings, s.Kernel = r.IntN(5), chance(0.5)
+	}
 	return s, r
 }
 
@@ -120,6 +125,7 @@ func NewStorm(m *Members, seed uint64, change ...func(i, r *Site)) *Storm {
 		return time.Duration(w.Int64N(int64(s.Keys)))
 	}
 	for _, g := range s.Lab.gateways {
+		g.Kernel = s.Kernel
 		g.Refuse = func(f ike.Effect) error {
 			_, operation := f.(ike.PrivateOp)
 			if _, gone := f.(ike.Remove); s.Faulty && !operation && !gone && w.Float64() < 0.2 {
@@ -131,6 +137,9 @@ func NewStorm(m *Members, seed uint64, change ...func(i, r *Site)) *Storm {
 	for range s.Restarts {
 		name := []string{"i", "r"}[w.IntN(2)]
 		s.Lab.After(time.Duration(w.Int64N(int64(s.Violent))), s.Lab.Gateway(name).Restart)
+	}
+	for range s.Rebindings {
+		s.Lab.After(time.Duration(w.Int64N(int64(s.Violent))), s.Lab.Gateway("i").ForgetNAT)
 	}
 	return s
 }
@@ -218,12 +227,12 @@ func (s *Storm) Digest() string {
 
 // String says what was drawn.
 func (s *Storm) String() string {
-	words := []string{fmt.Sprintf("seed %d, %v: loss %.2f, double %.2f, delay %v, keys %v, restarts %d", s.Seed,
-		s.Violent, s.Loss, s.Double, s.Delay, s.Keys, s.Restarts)}
+	words := []string{fmt.Sprintf("seed %d, %v: loss %.2f, double %.2f, delay %v, keys %v, restarts %d, rebindings %d", s.Seed,
+		s.Violent, s.Loss, s.Double, s.Delay, s.Keys, s.Restarts, s.Rebindings)}
 	for _, x := range []struct {
 		on   bool
 		word string
-	}{{s.Both, "both start"}, {s.Short, "short lives"}, {s.Wide, "gcm and esn"}, {s.NAT, "nat"}, {s.Faulty, "faulty plane"}} {
+	}{{s.Both, "both start"}, {s.Short, "short lives"}, {s.Wide, "gcm and esn"}, {s.NAT, "nat"}, {s.Faulty, "faulty plane"}, {s.Kernel, "like the kernel"}} {
 		if x.on {
 			words = append(words, x.word)
 		}

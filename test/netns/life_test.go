@@ -109,6 +109,9 @@ func TestAPeerThatMovedIsToldOnceAndFollowedWhenAsked(t *testing.T) {
 			select {
 			case e := <-b.Events():
 				if e.Kind == esp.Moved {
+					if !e.Newest {
+						t.Error("told without the word that it was the newest packet")
+					}
 					kinds, remotes = append(kinds, e.Kind), append(remotes, e.Remote.String())
 				}
 			default:
