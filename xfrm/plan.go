@@ -102,6 +102,8 @@ func outerSupported(o policy.Outer) error {
 		return fmt.Errorf("the kernel cannot set DSCP %d: only copy it or leave 0; use the userspace plane", o.DSCP)
 	case o.DF == policy.DFSet:
 		return errors.New("the kernel cannot always set DF: only copy or clear it; use the userspace plane")
+	case o.MSS > 0:
+		return fmt.Errorf("the kernel cannot clamp TCP segments to %d bytes (mss_clamp); use the userspace plane", o.MSS)
 	}
 	return nil
 }

@@ -81,6 +81,7 @@ func TestWhatTheKernelCannotCarryIsRefused(t *testing.T) {
 		"window of 32":      func(c *esp.Child) { c.Window = 32 },
 		"DSCP 46":           func(c *esp.Child) { c.Outer.DSCP = 46 },
 		"always set DF":     func(c *esp.Child) { c.Outer.DF = policy.DFSet },
+		"to 1200 bytes":     func(c *esp.Child) { c.Outer.MSS = 1200 },
 		"two families":      func(c *esp.Child) { c.Path.Local = netip.MustParseAddrPort("[::2]:0") },
 		"lacks a port":      func(c *esp.Child) { c.Path.Encap = true },
 		"no remote address": func(c *esp.Child) { c.Path.Remote = netip.AddrPort{} },

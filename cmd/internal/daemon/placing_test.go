@@ -36,6 +36,8 @@ func TestEachTunnelHasItsHome(t *testing.T) {
 		{[]string{"name: a, remote: 10.2.0.0/16, suites: [sm4cbc-hmacsm3, sm4gcm128]"}, map[string]home{"a": {kernel, "SM4-GCM"}}},
 		{[]string{"name: a, remote: 10.2.0.0/16, df: set"}, map[string]home{"a": {userspace, "DF"}}},
 		{[]string{"name: a, remote: 10.2.0.0/16, dscp: 46"}, map[string]home{"a": {userspace, "DSCP 46"}}},
+		{[]string{"name: a, remote: 10.2.0.0/16, mss_clamp: 1200"}, map[string]home{"a": {userspace, "mss_clamp"}}},
+		{[]string{"name: a, remote: 10.2.0.0/16, mss_clamp: auto"}, map[string]home{"a": {kernel, ""}}},
 		// Ports tell packets apart, so they stay together.
 		{[]string{"name: a, remote: 10.2.0.0/16, protocol: tcp, remote_port: 443", "name: b, remote: 10.2.0.0/16, suites: [sm4gcm128]"},
 			map[string]home{"a": {userspace, "shares addresses with tunnel b"}, "b": {userspace, "SM4-GCM"}}},
