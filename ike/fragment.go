@@ -3,6 +3,7 @@ package ike
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"yumen/ike/wire"
 )
@@ -21,7 +22,11 @@ const (
 	// non-ESP marker, ISAKMP and the piece itself.
 	pieceBytes = 1280 - 40 - 8 - 4 - wire.HeaderLen - pieceHeader
 	maxPieces  = 24
+	maxWhole   = 64 << 10 // of all pieces: no UDP datagram is larger
 	lastPiece  = 1
+	// piecesLife is how long pieces wait for the rest. Their sender repeats a message
+	// that is not answered, and begins anew then.
+	piecesLife = 30 * time.Second
 )
 
 // vendorFragments is MD5("FRAGMENTATION") and the flag for main mode.
@@ -29,8 +34,11 @@ const vendorFragments = "\x40\x48\xb7\xd5\x6e\xbc\xe8\x85\x25\xe7\xde\x7f\x00\xd
 
 // pieces is a message that is coming in, one at a time for each session.
 type pieces struct {
+	begun  bool // a piece came; the zero value has none
 	number uint16
-	last   int // number of the last piece; 0: not known
+	since  time.Time // of its first piece
+	last   int       // number of the last piece; 0: not known
+	size   int       // of all parts
 	parts  [maxPieces][]byte
 }
 
@@ -59,9 +67,9 @@ func inPieces(d Datagram, h wire.Header, number uint16) []Datagram {
 }
 
 // add takes one piece in and returns the message when it is whole. A new message
-// number drops what there was: nothing here is authentic, and the sender repeats
-// everything.
-func (p *pieces) add(data []byte) ([]byte, error) {
+// number drops what there was, and so does time: nothing here is authentic, and the
+// sender repeats everything.
+func (p *pieces) add(now time.Time, data []byte) ([]byte, error) {
 	m, err := wire.Parse(data)
 	if err != nil {
 		return nil, err
@@ -74,10 +82,14 @@ func (p *pieces) add(data []byte) ([]byte, error) {
 	if n < 1 || n > maxPieces {
 		return nil, fmt.Errorf("piece %d of at most %d", n, maxPieces)
 	}
-	if number != p.number {
-		*p = pieces{number: number}
+	if !p.begun || number != p.number || now.Sub(p.since) >= piecesLife {
+		*p = pieces{begun: true, number: number, since: now}
 	}
 	if p.parts[n-1] == nil {
+		if p.size += len(body) - 4; p.size > maxWhole {
+			*p = pieces{}
+			return nil, fmt.Errorf("pieces of more than %d bytes", maxWhole)
+		}
 		p.parts[n-1] = append([]byte(nil), body[4:]...)
 	}
 	if flags&lastPiece != 0 {
@@ -91,7 +103,7 @@ func (p *pieces) add(data []byte) ([]byte, error) {
 		whole = append(whole, part...)
 	}
 	if p.last > 0 {
-		*p = pieces{number: number}
+		*p = pieces{}
 	}
 	return whole, nil
 }
@@ -116,9 +128,18 @@ func (s *session) piecewise() bool {
 	return p != nil && s.knows.pieces && p.entry.Fragmentation
 }
 
+// piece takes in one piece of main mode. What comes later is never so large.
+func (s *session) piece(d Datagram, h wire.Header) {
+	if s.state == established {
+		s.drop(UnexpectedState, "a piece of a message: nothing so large is to come")
+		return
+	}
+	s.e.piece(d, h, &s.pieces)
+}
+
 // piece takes in one piece of a message of s, or of the answer to dial.
 func (e *Engine) piece(d Datagram, h wire.Header, p *pieces) {
-	whole, err := p.add(d.Data)
+	whole, err := p.add(e.now, d.Data)
 	if err == nil && whole == nil {
 		return
 	}

@@ -225,7 +225,7 @@ func (e *Engine) promote(h *halfOpen, d Datagram, x wire.Header) {
 	s.offered, s.saI, s.saR, s.knows, s.lifetime = offer.offered, h.saI, offer.answer.Append(nil), h.knows, seconds(offer.seconds)
 	s.phase = h.peer.how.begin(s)
 	s.receive(d, x)
-	if s.pending == 0 && len(s.claims) == 0 && s.pieces.number == 0 {
+	if s.pending == 0 && len(s.claims) == 0 && !s.pieces.begun {
 		delete(e.sessions, h.key)
 		e.tellSession(h.key)
 		s.state = ended

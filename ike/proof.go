@@ -178,7 +178,7 @@ func (s *session) conclude(hash [32]byte, answer []byte, last [16]byte) {
 		s.dropSiblings()
 	}
 	s.lastBlock = last
-	s.state, s.up = established, e.now
+	s.state, s.up, s.pieces = established, e.now, pieces{}
 	s.openDone()
 	e.quiet(&s.resend)
 	s.phase.done()
@@ -320,15 +320,13 @@ func unspoken(x wire.ExchangeType) wire.NotifyType {
 // receive sorts a message of a known session.
 func (s *session) receive(d Datagram, h wire.Header) {
 	encrypted := h.Flags&wire.FlagEncrypted != 0
-	if h.Next == typeFragment && s.piecewise() && !encrypted {
-		s.e.piece(d, h, &s.pieces)
-		return
-	}
 	if !s.mayComeFrom(d, encrypted) {
 		s.drop(WrongSource, fmt.Sprintf("from %v", d.Remote))
 		return
 	}
 	switch {
+	case h.Next == typeFragment && s.piecewise() && !encrypted:
+		s.piece(d, h)
 	case h.Exchange == wire.Informational && !encrypted:
 		s.e.clearNotice(d, h, s.dial)
 	case h.Exchange == wire.MainMode && h.MessageID == 0 && !encrypted && h.Flags == 0:
