@@ -135,7 +135,8 @@ func (e *Engine) expireHalfOpen() {
 			return
 		}
 		if e.gate.claim(e.now) {
-			e.tell(h.event(IKEFailed, Timeout, h.silence(e)))
+			reason, detail := h.silence(e)
+			e.tell(h.event(IKEFailed, reason, detail))
 		}
 		e.forget(h)
 	}
@@ -145,11 +146,11 @@ func (e *Engine) expireHalfOpen() {
 func (o *halfOpens) count() int { return len(o.byPair) }
 
 // silence says what a missing M3 may mean.
-func (h *halfOpen) silence(e *Engine) string {
+func (h *halfOpen) silence(e *Engine) (Reason, string) {
 	if size := len(h.second(e)); h.answers > 0 && size > smallestPath {
-		return fragmentsAdvice("message 2", size, "message 1 came again and again")
+		return FragmentsBlocked, fragmentsAdvice("message 2", size, "message 1 came again and again")
 	}
-	return "no message 3"
+	return Timeout, "no message 3"
 }
 
 func (h *halfOpen) event(kind EventKind, reason Reason, detail string) Event {

@@ -17,5 +17,6 @@ func silenceAfter(message string, size int) (Reason, string) {
 
 func fragmentsAdvice(message string, size int, seen string) string {
 	return fmt.Sprintf("%s has %d bytes and seems not to arrive although %s: fragments blocked on the path? "+
-		"Let UDP fragments pass, use smaller certificates, or set ike_fragmentation at both ends", message, size, seen)
+		"Let UDP fragments pass, use smaller certificates, or set ike_fragmentation at both ends; "+
+		"or the peer refused it silently, which its log says", message, size, seen)
 }
