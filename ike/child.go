@@ -54,6 +54,8 @@ type child struct {
 	soft      alarm
 	hard      alarm
 	overlap   alarm
+
+	mark string // of the session that negotiated it; empty: not known
 }
 
 // make fills in what the exchange agreed.
@@ -79,7 +81,8 @@ func (c *child) make(x *exchange, pick chosen) {
 		c.Path.Local = netip.AddrPortFrom(s.local.Addr(), 0)
 		c.Path.Remote = netip.AddrPortFrom(s.remote.Addr(), 0)
 	}
-	c.Limits, c.origin = limits(t, pick.x.life, c.ours), s.origin()
+	c.mark, c.origin = s.mark, s.origin()
+	c.Limits = limits(t, pick.x.life, c.ours)
 	x.theirLife = seconds(pick.x.life.seconds)
 }
 

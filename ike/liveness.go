@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"yumen/esp"
 	"yumen/ike/wire"
 )
 
@@ -104,8 +105,8 @@ func (s *session) greet() {
 
 // initialContact drops what is left of the peer's life before this session: the
 // sessions of the same certificate pair, or of another at the same address (a second
-// machine took over), and the children that were there when this session began. What
-// crossed with it is not older.
+// machine took over), and the children that were there when this session began, but for
+// those of another pair that still has a session. What crossed with it is not older.
 func (s *session) initialContact() {
 	for _, o := range slices.Clone(s.peer.live) {
 		another := o.mark != s.mark && (s.nat.theirs || o.remote.Addr() != s.remote.Addr())
@@ -115,8 +116,39 @@ func (s *session) initialContact() {
 		s.e.tell(o.event(IKEDown, Replaced, "the peer started anew"))
 		o.end()
 	}
-	s.peer.dropChildren(Replaced, func(c *child) bool { return c.installed.Before(s.created) })
+	lives := func(mark string) bool {
+		return slices.ContainsFunc(s.peer.live, func(o *session) bool { return o.mark == mark && mark != s.mark })
+	}
+	s.peer.dropChildren(Replaced, func(c *child) bool { return c.installed.Before(s.created) && !lives(c.mark) })
 	s.peer.missing() // a quick mode may have been under way on what ended
+}
+
+// unknownSPI tells a living peer that the SA it sends on is gone here, so that a
+// lost delete does not cost more than a moment. Of several at that address, behind one
+// NAT or by one of several entries, only one knows what it is about: all are told, if
+// the port does not say which one it is.
+func (e *Engine) unknownSPI(v esp.Event) {
+	var there, near []*session
+	for _, p := range e.peers {
+		switch s := p.session(); {
+		case s == nil:
+		case s.remote == v.Remote:
+			there = append(there, s)
+		case s.remote.Addr() == v.Remote.Addr():
+			near = append(near, s)
+		}
+	}
+	if len(there) == 0 {
+		there = near
+	}
+	for _, s := range there {
+		if e.gate.unknownSPI(e.now) {
+			s.sendDelete(v.SPI)
+		}
+	}
+	if len(there) == 0 && e.gate.unknownSPI(e.now) {
+		e.lostTrack(netip.Addr{}, v.Remote.Addr())
+	}
 }
 
 // lostTrack starts a main mode when an address of a configured peer, with which
@@ -208,7 +240,9 @@ func (e *Engine) childMoved(c *child, to netip.AddrPort, newest bool) {
 	s.maybeMoved(to)
 }
 
-// responderLifetime shortens what the peer will end earlier than we would.
+// responderLifetime shortens what the peer will end earlier than we would. Of bytes
+// nothing is shortened: the data plane counts them from the start, and the peer, which
+// does so too, renews before its own limit.
 func (s *session) responderLifetime(n wire.Notification) {
 	attributes, err := wire.ParseAttributes(n.Data)
 	if err != nil {
@@ -216,8 +250,12 @@ func (s *session) responderLifetime(n wire.Notification) {
 		return
 	}
 	var l lifetimes
-	for i, a := range attributes {
-		if v, ok := a.Uint(); ok && l.take(i%2 == 0, v) != nil {
+	for _, a := range attributes { // of an ISAKMP SA some number them as in phase 1
+		isType := a.Type == attrSALifeType || a.Type == attrLifeType
+		if !isType && a.Type != attrSALifetime && a.Type != attrLifetime {
+			continue
+		}
+		if v, ok := a.Uint(); ok && l.take(isType, v) != nil {
 			return
 		}
 	}

@@ -2,7 +2,6 @@ package ike
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -201,22 +200,6 @@ func (e *Engine) plane(v esp.Event) {
 	case esp.GuardMended:
 		e.tell(Event{Kind: PlaneFailed, Reason: GuardGone, Detail: "others removed policies of the guard; they are set again, " +
 			"and what left in between was not protected"})
-	}
-}
-
-// unknownSPI tells a living peer that the SA it sends on is gone here, so that a
-// lost delete does not cost more than a moment.
-func (e *Engine) unknownSPI(v esp.Event) {
-	for _, p := range e.peers {
-		s := p.session()
-		if s == nil || s.remote.Addr() != v.Remote.Addr() || !e.gate.unknownSPI(e.now) {
-			continue
-		}
-		s.sendDelete(v.SPI)
-		return
-	}
-	if e.gate.unknownSPI(e.now) {
-		e.lostTrack(netip.Addr{}, v.Remote.Addr())
 	}
 }
 

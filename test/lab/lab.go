@@ -47,6 +47,7 @@ func (l *Lab) Add(s Site) *Gateway { return l.add(s, 1) }
 
 func (l *Lab) add(s Site, seed uint64) *Gateway {
 	g := &Gateway{Site: s, lab: l, seed: seed}
+	g.nat.next = uint16(20000 + 1000*len(l.gateways)) // several may share one address
 	l.gateways = append(l.gateways, g)
 	g.Restart()
 	return g

@@ -108,11 +108,16 @@ func (l *Lab) arrive(p Packet) {
 		return
 	}
 	if to.Public.IsValid() {
-		inside, ok := to.nat.in(p.Dest, p.Source)
+		ok := false
+		for _, g := range l.gateways { // whoever of those behind this NAT has the port
+			if inside, has := g.nat.in(p.Dest, p.Source); has && g.Public == to.Public {
+				to, p.Dest, ok = g, inside, true
+				break
+			}
+		}
 		if !ok {
 			return
 		}
-		p.Dest = inside
 	}
 	if p.Data == nil {
 		to.Plane.arrive(p)
@@ -146,7 +151,6 @@ type natKey struct {
 func (n *natTable) out(public netip.Addr, source, dest netip.AddrPort) netip.AddrPort {
 	if n.ports == nil {
 		n.ports, n.back = map[natKey]uint16{}, map[uint16]natKey{}
-		n.next = max(n.next, 20000)
 	}
 	k := natKey{source, dest.Addr()}
 	port, ok := n.ports[k]
