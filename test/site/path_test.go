@@ -17,9 +17,9 @@ import (
 // narrowPath is what the router carries between the two gateways.
 const narrowPath = 1400
 
-// mutePath has the router carry no more than that between the gateways, both
-// ways, and tell nobody when it drops what is larger. Their own links stay wide.
-func (s *stage) mutePath() {
+// narrow has the router carry no more than mtu between the gateways, both ways. Their
+// own links stay wide.
+func (s *stage) narrow(mtu int) {
 	s.Helper()
 	for _, route := range []string{
 		"-4 route replace 192.0.2.0/24 dev to-a proto kernel scope link src 192.0.2.1 mtu lock %d",
@@ -27,9 +27,15 @@ func (s *stage) mutePath() {
 		"-6 route replace 2001:db8:a::/64 dev to-a proto kernel metric 256 mtu lock %d",
 		"-6 route replace 2001:db8:b::/64 dev to-b proto kernel metric 256 mtu lock %d",
 	} {
-		_, err := s.Router.Run(append([]string{"ip"}, strings.Fields(fmt.Sprintf(route, narrowPath))...)...)
+		_, err := s.Router.Run(append([]string{"ip"}, strings.Fields(fmt.Sprintf(route, mtu))...)...)
 		s.need(err)
 	}
+}
+
+// mutePath is a narrow path whose router tells nobody when it drops what is larger.
+func (s *stage) mutePath() {
+	s.Helper()
+	s.narrow(narrowPath)
 	s.filter(`table inet yumen_mute {
 	chain out {
 		type filter hook output priority 0;
@@ -46,6 +52,38 @@ func (s *stage) whole(size int) bool {
 	s.Helper()
 	out, err := s.HostA.Run("ping", "-n", "-M", "do", "-s", fmt.Sprint(size-28), "-c", "2", "-i", "0.2", "-W", "1", site.HostB4)
 	return err == nil || strings.Contains(fmt.Sprint(out, err), "mtu")
+}
+
+// The least that every path of IPv6 carries is enough for main mode, whatever the size
+// of the certificates: the router cuts messages 2 and 3, or says that the gateways must.
+func TestMainModePassesAPathOf1280Bytes(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("v6=%t", v6), func(t *testing.T) {
+			t.Parallel()
+			s := newTwoSites(t)
+			s.largeCertificates()
+			s.narrow(1280)
+			a, b := endA(), endB()
+			if v6 {
+				a.remote, b.remote = site.GateB6, site.GateA6
+			}
+			stop := s.capture(s.Router, "to-b")
+			s.run(a, b, "dataplane: user")
+			s.waitUp(s.A, s.B)
+			s.pass(s.Flows()...)
+			s.stop(s.A, s.B)
+			file := stop()
+			s.fragmented(file, v6, true)
+			s.verified(file)
+			from := "ip.src == " + site.GateA4
+			if v6 {
+				from = "ipv6.src == " + site.GateA6
+			}
+			for _, row := range s.tshark(file, from+" && frame.len > 1294", "frame.len") { // 14 of Ethernet
+				s.Errorf("a frame of %v bytes came through the router", row)
+			}
+		})
+	}
 }
 
 func TestPathThatDropsInSilenceIsMeasured(t *testing.T) {
