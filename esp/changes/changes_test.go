@@ -23,8 +23,9 @@ func private(t *testing.T, f func() error) {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the namespace ends with the thread
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil { // addresses of IPv6 change by themselves for a while
+		var err error
+		defer func() { result <- err }()                       // though f ends the test
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil { // addresses of IPv6 change by themselves for a while
 			err = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644)
 		}
 		if err == nil {
@@ -33,7 +34,6 @@ func private(t *testing.T, f func() error) {
 		if err == nil {
 			err = f()
 		}
-		result <- err
 	}()
 	if err := <-result; err != nil {
 		t.Fatal(err)
