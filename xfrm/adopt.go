@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"yumen/esp"
+	"yumen/policy"
 )
 
 // Leftover is an SA that an earlier process left in the kernel. It carries on: the
@@ -23,7 +24,8 @@ type Leftover struct {
 }
 
 // Leftovers are the SAs of an earlier process that still live, those of tunnels that
-// the policy has. SetPolicy finds them, and deletes those of other tunnels.
+// the policy has. SetPolicy finds them, and deletes those of other tunnels: of another
+// name, of selectors that are not in those of now, or with a peer elsewhere.
 func (p *Plane) Leftovers() []Leftover {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -50,13 +52,8 @@ func (p *Plane) readLeftovers() error {
 	for n, r := range p.reqids {
 		names[r] = p.headOf(n)
 	}
-	templates := map[string]template{}
-	for _, h := range have {
-		if h.template != nil && h.dir == dirOut && h.mark == 0 && !h.template.isIdle() {
-			templates[names[h.template.reqid]] = *h.template
-		}
-	}
-	p.leftover, p.adopted = map[string][]Leftover{}, map[string]template{}
+	templates, strange := p.leftTemplates(names, have)
+	p.leftover, p.adopted, p.unfit = map[string][]Leftover{}, map[string]template{}, nil
 	for _, r := range states {
 		s, tunnel := r.state, names[r.state.reqid]
 		if tunnel == "" {
@@ -64,6 +61,10 @@ func (p *Plane) readLeftovers() error {
 		}
 		l := Leftover{Tunnel: tunnel, SPI: s.spi, Count: r.counts, Path: esp.Path{Encap: s.sport != 0}}
 		l.Path.Local, l.Path.Remote = netip.AddrPortFrom(s.src, s.sport), netip.AddrPortFrom(s.dst, s.dport)
+		if strange[tunnel] || !p.mayBeWith(tunnel, s.src) && !p.mayBeWith(tunnel, s.dst) {
+			p.unfit = append(p.unfit, l)
+			continue
+		}
 		if t, ok := templates[tunnel]; ok && t.spi == s.spi && t.dst == s.dst {
 			l.Sending = true
 			p.adopted[tunnel] = t
@@ -71,6 +72,39 @@ func (p *Plane) readLeftovers() error {
 		p.leftover[tunnel] = append(p.leftover[tunnel], l)
 	}
 	return nil
+}
+
+// leftTemplates are those that tunnels of that name sent by. A tunnel is strange whose
+// policies had other selectors, which the one of now does not include: its SAs were
+// made for other traffic.
+func (p *Plane) leftTemplates(names map[uint32]string, have []placed) (templates map[string]template, strange map[string]bool) {
+	templates, strange = map[string]template{}, map[string]bool{}
+	for _, h := range have {
+		if h.template == nil || h.dir != dirOut || h.mark != 0 || h.template.isIdle() {
+			continue
+		}
+		tunnel := names[h.template.reqid]
+		s := policy.Selector{Local: policy.NetOf(h.src), Remote: policy.NetOf(h.dst), Protocol: h.protocol, LocalPort: h.srcPort, RemotePort: h.dstPort}
+		if t, ok := p.policy.Tunnel(tunnel); !ok || !s.Within(t.Selector) {
+			strange[tunnel] = true
+		} else if p.mayBeWith(tunnel, h.template.dst) {
+			templates[tunnel] = *h.template
+		}
+	}
+	return templates, strange
+}
+
+// mayBeWith reports whether the peer of a tunnel, or of one in the group that it heads,
+// may have that address: no other is written in its entry.
+func (p *Plane) mayBeWith(tunnel string, a netip.Addr) bool {
+	elsewhere := func(peer string) bool {
+		return slices.ContainsFunc(p.policy.Peers, func(q policy.Peer) bool {
+			return q.Name == peer && q.Remote.Addr.IsValid() && q.Remote.Addr.Unmap() != a
+		})
+	}
+	return slices.ContainsFunc(p.policy.Tunnels, func(t policy.Tunnel) bool {
+		return p.headOf(t.Name) == p.headOf(tunnel) && !elsewhere(t.Peer)
+	})
 }
 
 // Adopt takes children back whose SAs an earlier process left, by the numbers that
@@ -157,7 +191,7 @@ func (p *Plane) Outlives(id esp.ChildID) bool {
 }
 
 // sweep deletes SAs of our range that belong to no tunnel of the policy and to no
-// child. It runs after the policies stand, so nothing leaves in clear meanwhile.
+// child, or that do not fit the tunnel whose name they bear. It runs after the policies stand, so nothing leaves in clear meanwhile.
 func (p *Plane) sweep() error {
 	known := map[uint32]bool{}
 	for _, r := range p.reqids {
@@ -173,14 +207,18 @@ func (p *Plane) sweep() error {
 	if err != nil {
 		return fmt.Errorf("list SAs: %w", err)
 	}
+	unfit := func(s state) bool {
+		return slices.ContainsFunc(p.unfit, func(l Leftover) bool { return l.SPI == s.spi && l.Path.Remote.Addr() == s.dst })
+	}
 	for _, r := range states {
-		if x, _ := p.find(r.state.dst, r.state.spi); x != nil || known[r.state.reqid] {
+		if x, _ := p.find(r.state.dst, r.state.spi); x != nil || known[r.state.reqid] && !unfit(r.state) {
 			continue
 		}
 		if err := p.conn.deleteState(r.state.dst, r.state.spi); err != nil {
 			return fmt.Errorf("delete SA %08x of an earlier process: %w", uint32(r.state.spi), err)
 		}
 	}
+	p.unfit = nil
 	return nil
 }
 

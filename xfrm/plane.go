@@ -87,6 +87,7 @@ type Plane struct {
 	idleTurn uint32
 	leftover map[string][]Leftover // by tunnel
 	adopted  map[string]template   // out templates of a dead daemon whose SA lives
+	unfit    []Leftover            // SAs of a dead daemon that go when the policies stand
 	sizes    map[ends]known        // of paths
 	read     bool                  // what a dead daemon left
 	lent     lent

@@ -151,6 +151,32 @@ func TestRestartKeepsTrafficFlowing(t *testing.T) {
 	if n := strings.Count(ip(t, w.ga, "xfrm", "state", "list", "nokeys"), "auth-trunc"); n != 4 {
 		t.Errorf("%d states in the kernel, want those of one generation", n)
 	}
+	// What the next process finds under the same names, for other traffic or with a peer
+	// that is elsewhere, it does not take over.
+	for what, change := range map[string]func(p *policy.Policy){
+		"narrower tunnels": func(p *policy.Policy) {
+			p.Tunnels[0].Selector.Remote = policy.NetOf(netip.MustParsePrefix("10.2.0.0/25"))
+			p.Tunnels[1].Selector.Remote = policy.NetOf(netip.MustParsePrefix("fd02::/65"))
+		},
+		"another peer": func(p *policy.Policy) { p.Peers[0].Remote.Addr = netip.MustParseAddr(gateC4) },
+	} {
+		check(t, a.Close())
+		pol := twoTunnels(false)
+		change(pol)
+		check(t, w.ga.Do(func() (err error) {
+			if a.dataplane, err = xfrm.New(xfrm.Config{ManageSysctl: true}); err == nil {
+				err = a.SetPolicy(pol)
+			}
+			return err
+		}))
+		t.Cleanup(func() { a.Close() })
+		if out := ip(t, w.ga, "xfrm", "state", "list", "nokeys"); strings.Contains(out, "auth-trunc") {
+			t.Errorf("%s: the SAs of before are still there", what)
+		}
+		w.noWay(t)
+		check(t, a.SetPolicy(twoTunnels(false)))
+		install(t, 2, form{icv: 96}, a)
+	}
 	// A policy without the tunnels takes their old SAs along, and only then the guard.
 	check(t, a.Close())
 	a.start(t, kernel, xfrm.Config{ManageSysctl: true})
