@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"yumen/esp"
 	"yumen/esp/ours"
@@ -297,17 +298,19 @@ func (p *Plane) Mute(tunnel string, on bool) error {
 
 // park takes the SAs of a child out of the kernel and keeps what they need to go on.
 func (p *Plane) park(x *pair) error {
+	var read time.Time
 	for _, s := range []*state{&x.in, &x.out} {
+		read = time.Now()
 		r, err := p.conn.readState(s.dst, s.spi, false)
 		if err != nil {
 			return fmt.Errorf("read SA %08x: %w", uint32(s.spi), err)
 		}
 		s.seq, s.replay, s.count, s.watched = r.state.seq, r.state.replay, r.counts, false
 	}
-	// It may send between our reading and its end.
-	x.in.watched, x.out.replay, x.out.seq = !x.heard, nil, x.out.seq+skipped
+	err := p.conn.deleteState(x.out.dst, x.out.spi)
+	x.in.watched, x.out.replay, x.out.seq = !x.heard, nil, x.out.seq+skipped(time.Since(read))
 	x.parked = true
-	return errors.Join(p.conn.deleteState(x.out.dst, x.out.spi), p.conn.deleteState(x.in.dst, x.in.spi))
+	return errors.Join(err, p.conn.deleteState(x.in.dst, x.in.spi))
 }
 
 func (p *Plane) unpark(x *pair) error {

@@ -380,3 +380,15 @@ func planned(t *testing.T) state {
 	}
 	return in
 }
+
+// However long it takes to end an SA after it was read, no number is used twice at the
+// packet rate of 10 Gbit/s.
+func TestNumbersJumpBeyondWhatMayHaveLeft(t *testing.T) {
+	const most = 14_880_952 // packets a second
+	for _, later := range []time.Duration{0, 30 * time.Microsecond, 999 * time.Microsecond, 20 * time.Millisecond, time.Second} {
+		left := uint64(later) * most / uint64(time.Second)
+		if n := skipped(later); n < left+128 || n > left+left/50+300 {
+			t.Errorf("after %v the numbers jump by %d, %d may have left", later, n, left)
+		}
+	}
+}
