@@ -143,26 +143,27 @@ func (h *host) source(remote netip.Addr) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("no route to %s says which address is ours", remote)
 }
 
+// larvalDrop is where the kernel is told whether the first packets of a tunnel wait. It is
+// hidden in containers with a user namespace of their own, and often read-only.
+const larvalDrop = "/proc/sys/net/core/xfrm_larval_drop"
+
 // prepareHost lets the first packets of a tunnel wait for its SA: the kernel keeps up
-// to 100 of them for each policy. Without permission it says what is missing.
-func prepareHost(allowed bool) (warnings []string, err error) {
-	const larval = "/proc/sys/net/core/xfrm_larval_drop"
-	b, err := os.ReadFile(larval)
+// to 100 of them for each policy. Where that is not to be had it says what is missing.
+func prepareHost(file string, allowed bool) (warnings []string) {
+	const lost = "the first packets of a tunnel are lost while it is negotiated"
+	b, err := os.ReadFile(file)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, errNoXFRM
 	case err != nil:
-		return nil, err
+		return []string{fmt.Sprintf("sysctl net.core.xfrm_larval_drop cannot be seen here (%v): unless it is 0, %s", err, lost)}
 	case strings.TrimSpace(string(b)) == "0":
-		return nil, nil
+		return nil
 	case !allowed:
-		return []string{"sysctl net.core.xfrm_larval_drop is 1: the first packets of a tunnel are lost while it is " +
-			"negotiated; set it to 0"}, nil
+		return []string{"sysctl net.core.xfrm_larval_drop is 1: " + lost + "; set it to 0"}
 	}
-	if err := os.WriteFile(larval, []byte("0"), 0o644); err != nil {
-		return nil, fmt.Errorf("set net.core.xfrm_larval_drop to 0: %w", err)
+	if err := os.WriteFile(file, []byte("0"), 0o644); err != nil {
+		return []string{fmt.Sprintf("sysctl net.core.xfrm_larval_drop is 1 and cannot be set (%v): %s; set it to 0 outside", err, lost)}
 	}
-	return nil, nil
+	return nil
 }
 
 // Stats are the kernel's own counters of what it dropped and why (Linux' names,

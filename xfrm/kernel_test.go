@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -489,4 +490,35 @@ func TestBlocksAreAddedBesideWhatCarries(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What a container hides or forbids costs the first packets, not the start.
+func TestASysctlThatCannotBeSetIsAWarning(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		name = filepath.Join(dir, name)
+		if content != "" {
+			if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return name
+	}
+	set := file("set", "1\n")
+	for _, c := range []struct {
+		file    string
+		allowed bool
+		want    string // empty: no warning
+	}{
+		{file("hidden", ""), true, "cannot be seen here"}, {file("zero", "0\n"), false, ""}, {file("one", "1\n"), false, "is 1"},
+		{set, true, ""}, {set, false, ""}, {"/proc/version", true, "cannot be set"},
+	} {
+		got := strings.Join(prepareHost(c.file, c.allowed), "; ")
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s, allowed %t: %q, want %q", c.file, c.allowed, got, c.want)
+		}
+	}
+	if b, err := os.ReadFile(set); err != nil || string(b) != "0" {
+		t.Errorf("set to %q, %v", b, err)
+	}
 }

@@ -141,9 +141,7 @@ func (p *Plane) open() (err error) {
 			return err
 		}
 	}
-	if p.warnings, err = prepareHost(p.cfg.ManageSysctl); err != nil {
-		return err
-	}
+	p.warnings = prepareHost(larvalDrop, p.cfg.ManageSysctl)
 	if p.stat, err = openStats(); err != nil {
 		return err
 	}

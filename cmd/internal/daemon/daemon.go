@@ -103,11 +103,8 @@ func build(p *Plan, log *slog.Logger, built *closers) (*gateway, []service, erro
 	if err := saveGuard(p.Config, p.Policy); err != nil {
 		return nil, nil, err
 	}
-	name, why, err := choosePlane(p.Config, p.Policy)
-	if err != nil {
-		return nil, nil, err
-	}
-	if g.plane, err = openPlane(name, p.Config, p.Policy); err != nil {
+	var name, why string
+	if g.plane, name, why, err = openChosen(p.Config, p.Policy); err != nil {
 		return nil, nil, fmt.Errorf("data plane: %w", err)
 	}
 	built.add(g.plane.Close)

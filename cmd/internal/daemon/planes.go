@@ -53,15 +53,9 @@ func choosePlane(c *config.Config, p *policy.Policy) (name, why string, err erro
 	}
 	unfit := xfrm.Probe(policy.SM4CBCHMACSM3)
 	switch {
-	case c.Dataplane == "auto" && unfit != nil:
+	case c.Dataplane == auto && unfit != nil:
 		return userspace, unfit.Error(), nil
-	case c.Dataplane == "auto" && c.XFRMInterface != "":
-		// Policies that belong to an interface leave no room for a TUN beside them.
-		if err := kernelUnfit(p); err != nil {
-			return userspace, err.Error(), nil
-		}
-		return kernel, "every tunnel goes into xfrm_interface", nil
-	case c.Dataplane == "auto":
+	case c.Dataplane == auto:
 		return auto, "this kernel carries SM4-CBC with HMAC-SM3", nil
 	}
 	if unfit == nil {
@@ -112,6 +106,32 @@ func interfaceID(c *config.Config) uint32 {
 		return 0
 	}
 	return c.XFRMID
+}
+
+// openChosen opens the data planes that choosePlane picks.
+func openChosen(c *config.Config, p *policy.Policy) (x plane, name, why string, err error) {
+	if name, why, err = choosePlane(c, p); err != nil {
+		return nil, "", "", err
+	}
+	return orUserspace(c.Dataplane, name, why, func(name string) (plane, error) { return openPlane(name, c, p) })
+}
+
+// orUserspace opens a plane by name. A kernel that carries the suite may yet refuse what
+// else the plane needs, in a container for instance: where the configuration leaves the
+// choice to us (auto), userspace takes its place.
+func orUserspace(asked, name, why string, open func(name string) (plane, error)) (plane, string, string, error) {
+	x, err := open(name)
+	switch {
+	case err == nil:
+		return x, name, why, nil
+	case asked != auto || name == userspace:
+		return nil, "", "", err
+	}
+	x, e := open(userspace)
+	if e != nil {
+		return nil, "", "", errors.Join(err, fmt.Errorf("and in its place: %w", e))
+	}
+	return x, userspace, fmt.Sprintf("the kernel plane cannot be opened: %v", err), nil
 }
 
 // openPlane opens a data plane with the guard of the policy in place, and then
