@@ -72,6 +72,28 @@ func TestWhatDataplaneSaysDecidesWhatIsMissed(t *testing.T) {
 	}
 }
 
+// What only userspace can do keeps a gateway of the kernel plane alone from starting.
+func TestTunnelsBeyondTheKernelAreTold(t *testing.T) {
+	for name, change := range map[string]func(t *policy.Tunnel){
+		"children: 2": func(t *policy.Tunnel) { t.Children = 2 }, "DSCP 46": func(t *policy.Tunnel) { t.Outer.DSCP = 46 },
+		"always set DF": func(t *policy.Tunnel) { t.Outer.DF = policy.DFSet }, "icv_bits": func(t *policy.Tunnel) { t.ICVBits = policy.ICVAuto },
+	} {
+		for _, dataplane := range []string{dataplaneAuto, dataplaneKernel, dataplaneUser} {
+			f := healthy(t)
+			change(&f.Policy.Tunnels[0])
+			f.Settings.Dataplane = dataplane
+			found := only(f, "suite")
+			want := 0
+			if dataplane == dataplaneKernel {
+				want = 1
+			}
+			if len(found) != want || want == 1 && (found[0].Level != Fail || !strings.Contains(found[0].Text, name) || found[0].Fix == "") {
+				t.Errorf("%s, dataplane: %s: %+v", name, dataplane, found)
+			}
+		}
+	}
+}
+
 func TestHealthyMachineHasNothingWrong(t *testing.T) {
 	r := Examine(healthy(t))
 	if r.Fails != 0 || r.Warnings != 0 {

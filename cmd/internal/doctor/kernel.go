@@ -1,8 +1,13 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"yumen/policy"
+	"yumen/xfrm"
 )
 
 // need is one thing that the kernel plane wants of the kernel.
@@ -92,6 +97,35 @@ func checkSuites(f *Facts) []Finding {
 	}
 	if gcm {
 		out = append(out, suiteGCM(f))
+	}
+	return append(out, tunnelsBeyond(f)...)
+}
+
+// tunnelsBeyond are those that no kernel carries as they are written, where the kernel
+// plane alone is asked for: the gateway does not start then. What suiteGCM says is not
+// repeated.
+func tunnelsBeyond(f *Facts) (out []Finding) {
+	if f.Settings.Dataplane != dataplaneKernel {
+		return nil
+	}
+	for _, t := range f.tunnels() {
+		why, fix := "", ""
+		switch {
+		case t.Children > 1:
+			why, fix = fmt.Sprintf("children: %d are used side by side, and the kernel sends by one", t.Children), "children: 1"
+		case slices.Contains(t.Suites, policy.SM4CBCHMACSM3) && t.ICVBits == policy.ICVAuto:
+			why, fix = "icv_bits: auto is found out in userspace only", "icv_bits: 96, 128 or 256"
+		}
+		for _, s := range t.Suites {
+			err := xfrm.Carries(s, t.Outer)
+			if why == "" && err != nil && !errors.Is(err, xfrm.ErrNoGCM) {
+				why, fix = err.Error(), "what the kernel can carry"
+			}
+		}
+		if why != "" {
+			out = append(out, Finding{"suite", Fail, fmt.Sprintf("tunnel %s: no plane: %s, and dataplane is kernel: the gateway will not start", t.Name, why),
+				"dataplane: auto, or " + fix + " in the tunnel"})
+		}
 	}
 	return out
 }
