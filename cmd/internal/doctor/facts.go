@@ -46,6 +46,7 @@ type Settings struct {
 	IKEPort, NATPort uint16
 	ManageSysctl     bool   // the gateway switches forwarding on itself
 	Dataplane        string // auto, kernel or user
+	XFRMInterface    string // of the kernel plane; empty: none
 }
 
 // Kernel is what the running kernel has and could load.

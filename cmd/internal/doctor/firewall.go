@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"yumen/policy"
@@ -28,11 +30,8 @@ func checkSNAT(f *Facts) []Finding {
 func (f *Facts) snat(t policy.Tunnel) []Finding {
 	var out []Finding
 	seen := map[*Chain]bool{}
-	for i, device := range []string{f.Settings.Tun, f.outer(t.Peer)} {
-		if device == "" || i == 1 && !kernelPossible(f) {
-			continue
-		}
-		packet := flow{src: t.Selector.Local, dst: t.Selector.Remote, protocol: t.Selector.Protocol, out: device}
+	for _, way := range f.ways(t) {
+		packet := flow{src: t.Selector.Local, dst: t.Selector.Remote, protocol: t.Selector.Protocol, out: way.device}
 		for _, c := range f.Firewall.base("nat", "postrouting", packet) {
 			o := f.Firewall.ask(c, packet)
 			if seen[c] || o.verdict != Translate && !(o.doubt && mayTranslate(f.Firewall, c, packet)) {
@@ -44,13 +43,38 @@ func (f *Facts) snat(t policy.Tunnel) []Finding {
 			switch {
 			case o.verdict != Translate || o.doubt:
 				one.Level, one.Text = Warn, one.Text+", perhaps: the rule depends on what cannot be told here"
-			case i == 1:
+			case way.perhaps:
 				one.Level, one.Text = Warn, one.Text+" once the kernel plane carries it"
 			}
 			out = append(out, one)
 		}
 	}
 	return out
+}
+
+// way is an interface by which packets of a tunnel leave and come back, as the firewall
+// sees them.
+type way struct {
+	device  string
+	perhaps bool // by the plane that dataplane: auto may choose
+	kernel  bool
+}
+
+// ways are those of a tunnel: the TUN of the userspace plane; in the kernel plane, which
+// has no interface of its own, that towards the peer, or the XFRM interface.
+func (f *Facts) ways(t policy.Tunnel) (list []way) {
+	if f.Settings.Dataplane != dataplaneKernel && f.Settings.Tun != "" {
+		list = append(list, way{device: f.Settings.Tun})
+	}
+	device := f.outer(t.Peer)
+	if f.Settings.XFRMInterface != "" {
+		device = f.Settings.XFRMInterface
+	}
+	only := f.Settings.Dataplane == dataplaneKernel
+	if device != "" && (only || kernelPossible(f)) {
+		list = append(list, way{device: device, perhaps: !only, kernel: true})
+	}
+	return list
 }
 
 func mayTranslate(r *Ruleset, c *Chain, packet flow) bool {
@@ -160,8 +184,19 @@ func (f *Facts) openingPeers() []endpoint {
 	if unknown {
 		all, _ := netOf("0.0.0.0/0")
 		out = append(out, endpoint{name: "peers of any address", net: all})
+		if f.reachable6() {
+			all, _ = netOf("::/0")
+			out = append(out, endpoint{name: "peers of any IPv6 address", net: all})
+		}
 	}
 	return out
+}
+
+// reachable6 reports whether this machine has an IPv6 address that a peer could call.
+func (f *Facts) reachable6() bool {
+	return slices.ContainsFunc(f.Links, func(l Link) bool {
+		return slices.ContainsFunc(l.Nets, func(n netip.Prefix) bool { return n.Addr().Is6() && n.Addr().IsGlobalUnicast() })
+	})
 }
 
 func (f *Facts) openings(p endpoint) []opening {
@@ -178,12 +213,12 @@ func (f *Facts) openings(p endpoint) []opening {
 	}
 	out = append(out,
 		opening{"ESP (protocol 50)", "meta l4proto esp", "-p esp", flow{src: p.net, dst: all, protocol: 50}, false})
-	if p.net.Is4() {
-		// A fragment has no ports, and first messages with two certificates are cut.
-		out = append(out, opening{"fragments of UDP", "ip frag-off & 0x1fff != 0", "-f",
-			flow{src: p.net, dst: all, protocol: 17, fragment: true}, true})
+	// A fragment has no ports, and first messages with two certificates are cut.
+	rule, iptables := "ip frag-off & 0x1fff != 0", "-f"
+	if !p.net.Is4() {
+		rule, iptables = "exthdr frag exists", "-m ipv6header --header frag --soft"
 	}
-	return out
+	return append(out, opening{"fragments of UDP", rule, iptables, flow{src: p.net, dst: all, protocol: 17, fragment: true}, true})
 }
 
 // opening asks one hook. The certain answer counts; where a rule depends on what
@@ -239,27 +274,42 @@ func checkForwarded(f *Facts) []Finding {
 	}
 	var out []Finding
 	for _, t := range f.tunnels() {
-		s := t.Selector
-		out1 := flow{src: s.Local, dst: s.Remote, protocol: s.Protocol, out: f.Settings.Tun}
-		in := flow{src: s.Remote, dst: s.Local, protocol: s.Protocol, in: f.Settings.Tun}
-		for i, packet := range []flow{out1, in} {
-			v := f.Firewall.hook("filter", "forward", packet)
-			if v.verdict != Refuse {
-				continue
-			}
-			side := []string{"into", "out of"}[i]
-			one := Finding{"forward", Fail, fmt.Sprintf("tunnel %s: what goes %s it is dropped by %s", t.Name, side, v.chain.label()), ""}
-			if v.doubt {
-				one.Level, one.Text = Note, fmt.Sprintf("tunnel %s: %s may drop what goes %s it, depending on what cannot be told here",
-					t.Name, v.chain.label(), side)
-			}
-			target := v.chain
-			if user := f.Firewall.find(v.chain, "DOCKER-USER"); user != nil {
-				target = user // the chain that Docker leaves to its user
-			}
-			one.Fix = target.exempt(policy.Selector{Local: packet.src, Remote: packet.dst})
-			out = append(out, one)
+		for _, w := range f.ways(t) {
+			out = append(out, f.forwarded(t, w)...)
 		}
+	}
+	return out
+}
+
+// forwarded asks both directions of one way through a tunnel.
+func (f *Facts) forwarded(t policy.Tunnel, w way) (out []Finding) {
+	s := t.Selector
+	for i, packet := range []flow{
+		{src: s.Local, dst: s.Remote, protocol: s.Protocol, out: w.device},
+		{src: s.Remote, dst: s.Local, protocol: s.Protocol, in: w.device},
+	} {
+		v := f.Firewall.hook("filter", "forward", packet)
+		if v.verdict != Refuse {
+			continue
+		}
+		side := []string{"into", "out of"}[i] + " it"
+		if w.kernel {
+			side += " by " + w.device
+		}
+		one := Finding{"forward", Fail, fmt.Sprintf("tunnel %s: what goes %s is dropped by %s", t.Name, side, v.chain.label()), ""}
+		switch {
+		case v.doubt:
+			one.Level, one.Text = Note, fmt.Sprintf("tunnel %s: %s may drop what goes %s, depending on what cannot be told here",
+				t.Name, v.chain.label(), side)
+		case w.perhaps:
+			one.Level, one.Text = Warn, one.Text+" once the kernel plane carries it"
+		}
+		target := v.chain
+		if user := f.Firewall.find(v.chain, "DOCKER-USER"); user != nil {
+			target = user // the chain that Docker leaves to its user
+		}
+		one.Fix = target.exempt(policy.Selector{Local: packet.src, Remote: packet.dst})
+		out = append(out, one)
 	}
 	return out
 }

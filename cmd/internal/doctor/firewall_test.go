@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -239,5 +240,95 @@ func TestWholeFamilyNeedsNoCondition(t *testing.T) {
 	span, _ := policy.ParseNet("10.1.0.1-10.1.0.20")
 	if got := addresses(span, wide); got != "ip saddr 10.1.0.1-10.1.0.20 " {
 		t.Errorf("addresses: %q", got)
+	}
+}
+
+// In the kernel plane packets of a tunnel go through the interface towards the peer, or
+// through the XFRM interface, and never through the TUN.
+func TestForwardingIsAskedByTheWaysOfThePlanes(t *testing.T) {
+	chain := chainJSON("inet", "fw", "fwd", "filter", "forward", "drop", 0)
+	by := func(device string) string {
+		return `{"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "` + device + `"}}, ` + fromLocal + ", " + accept
+	}
+	fromRemote := strings.ReplaceAll(fromLocal, "10.1.0.0", "10.2.0.0")
+	back := func(device string) string {
+		return `{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "` + device + `"}}, ` + fromRemote + ", " + accept
+	}
+	for _, c := range []struct {
+		name, dataplane, device string
+		open                    []string
+		want                    []string // level and a part of the text
+	}{
+		{"auto, TUN open", "auto", "", []string{"yumen0"}, []string{"warn into it by eth0", "warn out of it by eth0"}},
+		{"auto, both open", "auto", "", []string{"yumen0", "eth0"}, nil},
+		{"auto, the path open", "auto", "", []string{"eth0"}, []string{"fail into it is", "fail out of it is"}},
+		{"user", "user", "", []string{"yumen0"}, nil},
+		{"kernel, TUN open", "kernel", "", []string{"yumen0"}, []string{"fail into it by eth0", "fail out of it by eth0"}},
+		{"kernel, the path open", "kernel", "", []string{"eth0"}, nil},
+		{"kernel by an interface", "kernel", "ipsec0", []string{"eth0"}, []string{"fail into it by ipsec0", "fail out of it by ipsec0"}},
+		{"that is open", "kernel", "ipsec0", []string{"ipsec0"}, nil},
+	} {
+		f := healthy(t)
+		f.Settings.Dataplane, f.Settings.XFRMInterface = c.dataplane, c.device
+		members := []string{chain}
+		for _, d := range c.open {
+			members = append(members, ruleJSON("inet", "fw", "fwd", by(d)), ruleJSON("inet", "fw", "fwd", back(d)))
+		}
+		f.Firewall = parsed(t, members...)
+		found := only(f, "forward")
+		if len(found) != len(c.want) {
+			t.Errorf("%s: %+v", c.name, found)
+			continue
+		}
+		for i, want := range c.want {
+			level, text, _ := strings.Cut(want, " ")
+			if found[i].Level != map[string]Level{"fail": Fail, "warn": Warn}[level] || !strings.Contains(found[i].Text, text) {
+				t.Errorf("%s: %+v, want %s", c.name, found[i], want)
+			}
+		}
+	}
+}
+
+func TestOpeningsAreAskedForInBothFamilies(t *testing.T) {
+	in := chainJSON("ip6", "fw", "in", "filter", "input", "drop", 0)
+	rule := func(expr string) string { return ruleJSON("ip6", "fw", "in", expr) }
+	udp := `{"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": {"set": [500, 4500]}}}, ` + accept
+	esp := `{"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "esp"}}, ` + accept
+	frag := `{"match": {"op": "==", "left": {"exthdr": {"name": "frag"}}, "right": true}}, ` + accept
+	whole := `{"match": {"op": "==", "left": {"exthdr": {"name": "frag"}}, "right": false}}, ` + accept
+	for _, c := range []struct {
+		name    string
+		members []string
+		want    []string
+	}{
+		{"all closed", []string{in}, []string{"UDP 500 from", "UDP 4500 from", "ESP (protocol 50) from", "fragments of UDP from"}},
+		{"but for fragments", []string{in, rule(udp), rule(esp)}, []string{"fragments of UDP from"}},
+		{"what is whole passes", []string{in, rule(whole)}, []string{"fragments of UDP from"}},
+		{"all open", []string{in, rule(udp), rule(esp), rule(frag)}, nil},
+	} {
+		for _, any := range []bool{false, true} {
+			f := healthy(t)
+			name := "peer six"
+			f.Firewall = parsed(t, c.members...)
+			if any {
+				f.Policy.Peers[0].Remote, f.Paths, name = policy.Remote{Any: true}, nil, "peers of any IPv6 address"
+				if found := only(f, "openings"); found != nil {
+					t.Errorf("%s: a machine without IPv6: %+v", c.name, found)
+				}
+				f.Links = append(f.Links, Link{Name: "eth1", Nets: []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}})
+			} else {
+				f.Paths = append(f.Paths, Path{Peer: "six", Addr: netip.MustParseAddr("2001:db8::2"), Interface: "eth0", MTU: 1500})
+			}
+			found := only(f, "openings")
+			if len(found) != len(c.want) {
+				t.Errorf("%s: %+v", c.name, found)
+				continue
+			}
+			for i, want := range c.want {
+				if found[i].Level != Fail || !strings.HasPrefix(found[i].Text, want+" "+name) {
+					t.Errorf("%s: %+v, want %s", c.name, found[i], want)
+				}
+			}
+		}
 	}
 }

@@ -41,7 +41,7 @@ func Gather(cfg *config.Config, fault error, built time.Time) *Facts {
 	var mark uint32
 	if cfg != nil {
 		f.Settings = Settings{Tun: cfg.Tun, Table: cfg.Table, RulePriority: cfg.RulePriority, MTU: cfg.MTU,
-			IKEPort: cfg.IKEPort, NATPort: cfg.NATPort, ManageSysctl: cfg.ManageSysctl, Dataplane: cfg.Dataplane}
+			IKEPort: cfg.IKEPort, NATPort: cfg.NATPort, ManageSysctl: cfg.ManageSysctl, Dataplane: cfg.Dataplane, XFRMInterface: cfg.XFRMInterface}
 		mark = cfg.Mark
 		f.readFiles(cfg)
 	}

@@ -156,6 +156,7 @@ table inet fw {
 table ip6 fw6 { chain in { type filter hook input priority 0; policy drop; }; }
 END`)
 	both := func(f *Facts) {
+		f.Settings.Dataplane = dataplaneUser // whatever this kernel can
 		addr := netip.MustParseAddr("2001:db8::2")
 		f.Paths = append(f.Paths, Path{Peer: "b6", Addr: addr, Interface: "eth0", MTU: 1500})
 		span, err := policy.ParseNet("10.3.0.1-10.3.0.20")

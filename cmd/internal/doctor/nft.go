@@ -171,6 +171,14 @@ func (r *Ruleset) condition(body json.RawMessage) Match {
 		}
 		return out
 	}
+	if out.Field == "ip6 frag" { // exthdr frag exists, or missing
+		there, known := map[string]bool{"true": true, "false": false}[string(m.Right)]
+		if !known {
+			return Match{Field: "unknown"}
+		}
+		out.Values, out.Not = []string{"later"}, out.Not == there
+		return out
+	}
 	var set string
 	if json.Unmarshal(m.Right, &set) == nil && strings.HasPrefix(set, "@") {
 		out.Set = set[1:]
@@ -190,6 +198,7 @@ func (r *Ruleset) field(raw json.RawMessage) string {
 		Payload *struct{ Protocol, Field string }
 		Meta    *struct{ Key string }
 		CT      *struct{ Key string }
+		Exthdr  *struct{ Name, Field string }
 		And     []json.RawMessage `json:"&"`
 	}
 	if json.Unmarshal(raw, &e) != nil {
@@ -205,6 +214,8 @@ func (r *Ruleset) field(raw json.RawMessage) string {
 	case e.CT != nil:
 		r.Track = true
 		return "ct " + e.CT.Key
+	case e.Exthdr != nil && e.Exthdr.Name == "frag" && e.Exthdr.Field == "":
+		return "ip6 frag"
 	case len(e.And) == 2 && string(e.And[1]) == "8191" && r.field(e.And[0]) == "ip frag-off":
 		return "ip frag"
 	}

@@ -258,7 +258,10 @@ func (f flow) match(m Match) sure {
 			return perhaps
 		}
 		return m.word("new", "untracked")
-	case "ip frag":
+	case "ip frag", "ip6 frag":
+		if (proto == "ip") != f.src.Is4() {
+			return no
+		}
 		return m.word(map[bool]string{true: "later", false: "whole"}[f.fragment])
 	}
 	return perhaps
