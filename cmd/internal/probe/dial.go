@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"slices"
 	"time"
 
 	"yumen/ike"
@@ -229,6 +230,21 @@ func (d *Dialer) understood() {
 	}
 }
 
+// tolerance notes that the far end took a message 3 in a form that is not that of its
+// message 4. That of message 1 it can do and be strict in all else.
+func (d *Dialer) tolerance() {
+	for _, k := range d.speak.Words() {
+		f := d.rep.Of(k.Name)
+		switch k.Name {
+		case "sk_encoding", "field_pad", "id_iv", "sig_encoding", "sig_cert_body":
+			if f.Standing == Seen && !slices.Contains(f.Values, k.Value) {
+				d.rep.tried("accept", "any", true)
+				d.rep.Of("accept").Because = "it took " + k.String() + ", which is not its own form; what else it takes is not known"
+			}
+		}
+	}
+}
+
 // event follows how far a handshake comes, and reports whether it is over.
 func (d *Dialer) event(now time.Time, v ike.Event) (over bool) {
 	switch v.Kind {
@@ -245,6 +261,7 @@ func (d *Dialer) event(now time.Time, v ike.Event) (over bool) {
 			d.quick = quickForms(d.speak)[1:]
 		}
 		d.rep.Session = true
+		d.tolerance()
 		for _, knob := range []string{"dpd_spi", "dpd_order"} {
 			d.rep.Of(knob).Because = "it neither asked nor answered in the few seconds of the session"
 		}
