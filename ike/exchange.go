@@ -217,12 +217,8 @@ func (s *session) notified(body []byte, h wire.Header, d Datagram) {
 		s.responderLifetime(n)
 	case n.Type == wire.Connected:
 		s.connected(h.MessageID, n.SPI)
-	case n.Type < 16384 && s.quick != nil:
-		// One quick mode at a time: an error can only be about that one.
-		if n.Type != wire.InvalidIDInformation { // of which another form says the same
-			s.varyQuick()
-		}
-		s.quick.abandon(PeerRefused, fmt.Sprintf("the peer refused: %v", n.Type))
+	case n.Type < 16384:
+		s.refused(n)
 	}
 }
 

@@ -165,17 +165,17 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 	x.iv, x.hash.Ni = last, slices.Clone(p.nonce)
 	sa, err := wire.ParseSA(p.sa)
 	if err != nil {
-		s.refuseQuick(wire.PayloadMalformed, Malformed, nil, err)
+		s.refuseQuick(wire.PayloadMalformed, Malformed, nil, sa, err)
 		return
 	}
 	offered, err := s.selectorOf(p.ids, Responder)
 	if err != nil {
-		s.refuseQuick(wire.InvalidIDInformation, NoSelector, nil, err)
+		s.refuseQuick(wire.InvalidIDInformation, NoSelector, nil, sa, err)
 		return
 	}
 	t := s.peer.tunnelFor(offered, s.dialect.AllowNarrowing)
 	if t == nil {
-		s.refuseQuick(wire.InvalidIDInformation, NoSelector, nil,
+		s.refuseQuick(wire.InvalidIDInformation, NoSelector, nil, sa,
 			fmt.Errorf("no tunnel of peer %s has the selector %v", s.peer.entry.Name, offered))
 		return
 	}
@@ -184,7 +184,7 @@ func (s *session) quickOne(d Datagram, h wire.Header) {
 		err = errNoPFS
 	}
 	if err != nil {
-		s.refuseQuick(wire.NoProposalChosen, NoSuite, t, err)
+		s.refuseQuick(wire.NoProposalChosen, NoSuite, t, sa, err)
 		return
 	}
 	t, x.marked = t.answering(s, pick.spi)
@@ -241,20 +241,19 @@ func (x *exchange) two(d Datagram, h wire.Header, hash [32]byte) {
 	s.heardFrom(d)
 	sa, err := wire.ParseSA(p.sa)
 	if err != nil {
-		x.abandon(Malformed, err.Error())
+		x.refuseAnswer(wire.PayloadMalformed, Malformed, sa, err)
 		return
 	}
 	pick, err := checkPhaseTwoAnswer(x.offer, sa, s.dialect)
+	if err == nil && p.ke != nil {
+		err = errNoPFS
+	}
 	if err != nil {
-		x.abandon(AnswerMismatch, err.Error())
+		x.refuseAnswer(wire.NoProposalChosen, AnswerMismatch, sa, err)
 		return
 	}
 	if reason, err := x.compareIDs(p.ids); err != nil {
-		x.abandon(reason, err.Error())
-		return
-	}
-	if p.ke != nil {
-		x.abandon(AnswerMismatch, errNoPFS.Error())
+		x.refuseAnswer(wire.InvalidIDInformation, reason, sa, err)
 		return
 	}
 	s.throughQuick()

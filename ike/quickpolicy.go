@@ -12,14 +12,60 @@ import (
 var errNoPFS = errors.New("a KE payload: there is no PFS here; switch it off at the peer")
 
 // refuseQuick answers an authentic QM1 that cannot be served.
-func (s *session) refuseQuick(n wire.NotifyType, reason Reason, t *tunnel, err error) {
+func (s *session) refuseQuick(n wire.NotifyType, reason Reason, t *tunnel, sa wire.SA, err error) {
 	v := s.event(Refused, reason, err.Error())
 	if t != nil {
 		v.Tunnel = t.entry.Name
 		t.note(reason, err.Error())
 	}
 	s.e.tell(v)
-	s.notify(wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoESP, SPI: make([]byte, 4), Type: n})
+	s.refusal(n, sa)
+}
+
+// refuseAnswer ends a quick mode of ours whose QM2 cannot be taken, and tells the
+// responder, who would repeat it else.
+func (x *exchange) refuseAnswer(n wire.NotifyType, reason Reason, sa wire.SA, err error) {
+	x.s.refusal(n, sa)
+	x.abandon(reason, err.Error())
+}
+
+// refusal sends an error about an SA of the peer's. It names the SPI that the peer
+// drew, so that it knows which quick mode is meant; 0 where none can be read.
+func (s *session) refusal(n wire.NotifyType, sa wire.SA) {
+	spi := make([]byte, 4)
+	for _, p := range sa.Proposals {
+		if p.Protocol == wire.ProtoESP && len(p.SPI) == len(spi) {
+			spi = p.SPI
+			break
+		}
+	}
+	s.notify(wire.Notification{DOI: doiIPsec, Protocol: wire.ProtoESP, SPI: spi, Type: n})
+}
+
+// refused acts on an authentic error. One that names an SPI of ours which was not
+// answered or proven yet is about that quick mode. Others have useless SPIs; they can
+// only be about the one that we started.
+func (s *session) refused(n wire.Notification) {
+	x := s.quick
+	for _, o := range s.exchangeList() {
+		if !o.closed && o.resend.alarm.pending() && string(spiBytes(o.spi)) == string(n.SPI) {
+			x = o
+		}
+	}
+	detail := fmt.Sprintf("the peer refused: %v", n.Type)
+	switch {
+	case x == nil:
+	case x.role == Responder:
+		t := x.tunnel
+		x.child.end(PeerRefused, quietly)
+		x.close()
+		t.failed(PeerRefused, detail)
+	default:
+		if n.Type != wire.InvalidIDInformation { // of which another form says the same
+			s.varyQuick()
+		}
+		x.abandon(PeerRefused, detail)
+	}
 }
 
 // tunnelFor finds the tunnel with exactly this selector, or, where narrowing is

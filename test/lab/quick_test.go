@@ -129,3 +129,43 @@ func TestInitialContactInQuickModeSparesItsOwnChild(t *testing.T) {
 		t.Errorf("%d children, up %v", n, carries(g))
 	}
 }
+
+// An initiator that cannot take an answer says so, and the responder does not repeat
+// it for a minute: the error names the SPI that the responder drew.
+func TestRefusedAnswerEndsTheQuickModeAtBothEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		two  func([]wire.Payload) []wire.Payload
+		want wire.NotifyType
+	}{
+		"selectors of the two gateways": {without(wire.TypeID), wire.InvalidIDInformation},
+		"transport mode": {func(ps []wire.Payload) []wire.Payload {
+			sa, err := wire.ParseSA(bodyOf(ps, wire.TypeSA))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sa.Proposals[0].Transforms[0].Attributes[1] = wire.Short(4, 2)
+			ps = slices.Clone(ps)
+			for n := range ps {
+				if ps[n].Type == wire.TypeSA {
+					ps[n].Body = sa.Append(nil)
+				}
+			}
+			return ps
+		}, wire.NoProposalChosen},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i, r := members().Pair()
+			r.Tunnel().Start = policy.StartNone
+			l := New(33, i, r)
+			l.Hook = (&meddler{t: t, l: l, two: c.two}).hook
+			b, told, ended := l.Gateway("r"), false, false
+			b.Told = func(v ike.Event) {
+				told = told || v.Kind == ike.NotifyIn && v.Notify == c.want
+				ended = ended || v.Kind == ike.ChildDown && v.Reason == ike.PeerRefused
+			}
+			if !l.RunUntil(time.Second, func() bool { return ended }) || !told || len(b.Plane.Installed()) > 0 {
+				t.Errorf("told %v, ended %v, installed %v\n%s", told, ended, b.Plane.Installed(), l.Story.String())
+			}
+		})
+	}
+}
