@@ -16,7 +16,8 @@
 // and for what is forwarded. A template without an SA sends nothing, and inwards
 // nothing passes that did not come by an SA of the tunnel. Below stand block
 // policies for the same addresses without ports. All of them outlive the process;
-// RemoveGuard takes them away.
+// RemoveGuard takes them away. Those that others take away a plane that runs sets again
+// at once, and children whose SAs others delete end.
 //
 // The template of an out policy names one SPI, that of the child in use: the kernel
 // never chooses. Templates inwards name the tunnel's reqid alone, so every installed

@@ -67,5 +67,6 @@
 // # Guard
 //
 // XFRM policies in a priority band of our own, see guard.go. They and the
-// blackholes outlive the process on purpose; RemoveGuard takes them away.
+// blackholes outlive the process on purpose; RemoveGuard takes them away. Policies that
+// others take away a plane that runs sets again at once.
 package tunnel
