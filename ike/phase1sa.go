@@ -197,9 +197,6 @@ func (x phaseOne) deviations() []string {
 	if x.life.seconds > uint64(workingKeyLimit/time.Second) {
 		d = append(d, fmt.Sprintf("phase-1 lifetime %d s above 24 h", x.life.seconds))
 	}
-	if x.life.cut {
-		d = append(d, fmt.Sprintf("a phase-1 lifetime above the %d s offered", x.life.seconds))
-	}
 	return d
 }
 
@@ -231,8 +228,7 @@ func choosePhaseOne(sa wire.SA, d policy.Dialect) (wire.SA, phaseOne, error) {
 }
 
 // checkPhaseOneAnswer compares an answer with the offer by meaning: peers
-// renumber proposals, add a missing attribute 20, answer 127 to 129 and write their
-// own lifetime.
+// renumber proposals, add a missing attribute 20 and answer 127 to 129.
 func checkPhaseOneAnswer(offer, answer wire.SA, d policy.Dialect) (phaseOne, error) {
 	var x phaseOne
 	if len(answer.Proposals) != 1 || len(answer.Proposals[0].Transforms) != 1 {
@@ -252,8 +248,8 @@ func checkPhaseOneAnswer(offer, answer wire.SA, d policy.Dialect) (phaseOne, err
 	if err != nil {
 		return x, err
 	}
-	if got.life.within(want.life); got.life.cut && d.Exact {
-		return x, fmt.Errorf("a longer lifetime than the %d s that were offered (accept: exact)", want.life.seconds)
+	if got.life.seconds > want.life.seconds { // not authentic, unlike that of phase 2
+		return x, fmt.Errorf("lifetime %d s: %d were offered", got.life.seconds, want.life.seconds)
 	}
 	return got, nil
 }
