@@ -6,13 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"yumen/cmd/internal/atomicfile"
-	"yumen/cmd/internal/guard"
 )
 
 const (
@@ -110,7 +108,8 @@ func checkState(dir string) error {
 }
 
 // ownFolder refuses a folder that others use too (/tmp, /run): openState would lock
-// them out of it.
+// them out of it. They are known by the folders in them; beside a gateway's state there
+// may be its configuration, its keys and its log.
 func ownFolder(dir string, info fs.FileInfo) error {
 	if info.Mode()&fs.ModeSticky != 0 {
 		return fmt.Errorf("state_dir: %s is for everybody (sticky): give the gateway a folder of its own", dir)
@@ -123,18 +122,12 @@ func ownFolder(dir string, info fs.FileInfo) error {
 		return fmt.Errorf("state_dir: %w", err)
 	}
 	for _, e := range list {
-		own := slices.ContainsFunc(stateFiles(), func(name string) bool {
-			return e.Name() == name || strings.HasPrefix(e.Name(), "."+name+".") // half written
-		})
-		if !own {
-			return fmt.Errorf("state_dir: %s is open to others and holds %s, which is not the gateway's: give it a folder of its own, or chmod 700 this one", dir, e.Name())
+		if e.IsDir() {
+			return fmt.Errorf("state_dir: %s is open to others and holds the folder %s, which is not the gateway's: give it a folder of its own, or chmod 700 this one", dir, e.Name())
 		}
 	}
 	return nil
 }
-
-// stateFiles are all that a gateway keeps in its state folder.
-func stateFiles() []string { return []string{timeFile, childrenFile, dialectFile, guard.FileName} }
 
 // checkParent looks for the folder that exists, below which dir will be made.
 func checkParent(dir, above string) error {

@@ -109,22 +109,28 @@ func TestTheStateFolderIsForItsOwnerAlone(t *testing.T) {
 // would lock them out.
 func TestAFolderOfOthersIsNoStateFolder(t *testing.T) {
 	for name, c := range map[string]struct {
-		mode os.FileMode
-		file string
-		fit  bool
+		mode  os.FileMode
+		holds string // a folder, or with a / before it a file
+		fit   bool
 	}{
-		"sticky":              {os.ModeSticky | 0o777, "", false},
-		"sticky, for one":     {os.ModeSticky | 0o700, "", false},
-		"with other things":   {0o755, "systemd", false},
-		"for a group":         {0o710, "systemd", false},
-		"with our own":        {0o755, timeFile, true},
-		"with half a file":    {0o755, "." + childrenFile + ".123", true},
-		"empty":               {0o755, "", true},
-		"ours, with anything": {0o700, "systemd", true},
+		"sticky":               {os.ModeSticky | 0o777, "", false},
+		"sticky, for one":      {os.ModeSticky | 0o700, "", false},
+		"with other things":    {0o755, "systemd", false},
+		"for a group":          {0o710, "systemd", false},
+		"with our own":         {0o755, "/" + timeFile, true},
+		"with a configuration": {0o755, "/gateway.yaml", true},
+		"empty":                {0o755, "", true},
+		"ours, with anything":  {0o700, "systemd", true},
 	} {
 		dir := t.TempDir()
-		if c.file != "" {
-			if err := os.WriteFile(filepath.Join(dir, c.file), nil, 0o600); err != nil {
+		if c.holds != "" {
+			name, isFile := strings.CutPrefix(c.holds, "/")
+			path := filepath.Join(dir, name)
+			create := func() error { return os.Mkdir(path, 0o700) }
+			if isFile {
+				create = func() error { return os.WriteFile(path, nil, 0o600) }
+			}
+			if err := create(); err != nil {
 				t.Fatal(err)
 			}
 		}
