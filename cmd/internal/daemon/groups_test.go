@@ -191,6 +191,7 @@ func TestAPlaneThatRefusesToSteerIsAskedAgain(t *testing.T) {
 func TestAFarEndThatAnswersNoProbesIsNotTakenForDead(t *testing.T) {
 	p := groupPolicy("a", "b")
 	s := newScene(t, &policy.Policy{})
+	until(t, "it serves", func() bool { s.groups.mu.Lock(); defer s.groups.mu.Unlock(); return s.policy != nil })
 	s.plane.kill("a", true)
 	s.plane.kill("b", true)
 	s.mu.Lock()
