@@ -296,7 +296,7 @@ func (w page) sessions(r reading, now time.Time) {
 	for _, s := range r.engine.Sessions {
 		if s.State == "established" {
 			up++
-			quirks[s.Peer] = append(quirks[s.Peer], s.Deviations...)
+			quirks[s.Peer] = append(quirks[s.Peer], knobsOf(s.Deviations)...)
 		}
 		best, known := state[s.Peer]
 		if i := slices.Index(worth(), s.State); known && i >= 0 && i < best {
@@ -314,13 +314,28 @@ func (w page) sessions(r reading, now time.Time) {
 		}
 		slices.Sort(quirks[p.Name])
 		for _, quirk := range slices.Compact(quirks[p.Name]) {
-			w.gauge("ipsec_peer_quirk_info", "1 for what a proven peer sends otherwise than the standard form.", 1, "peer", p.Name, "quirk", quirk)
+			w.gauge("ipsec_peer_quirk_info", "1 for each knob in which a proven peer differs from its entry; status has the values.", 1,
+				append(nonGM(p.NonGM()), "peer", p.Name, "quirk", quirk)...)
 		}
 		if t := established[p.Name]; !t.IsZero() {
 			w.gauge("ipsec_key_age_seconds", "Age of the newest key.", now.Sub(t).Seconds(),
 				append(nonGM(p.NonGM()), "kind", "working", "peer", p.Name, "tunnel", "")...)
 		}
 	}
+}
+
+// knobsOf leaves the names of knobs of what a peer does otherwise: no text that a peer
+// can choose becomes a label.
+func knobsOf(deviations []string) (names []string) {
+	known := policy.KnobNames()
+	for _, d := range deviations {
+		for _, name := range known {
+			if strings.Contains(": "+d, ": "+name+": ") {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 func (w page) tunnels(r reading, now time.Time) {
