@@ -9,10 +9,11 @@
 // # Packets
 //
 // One goroutine reads each queue of the TUN, one each socket, and each runs what it
-// has read to completion, as a batch: no lock, channel or allocation per packet. An
-// SA opens at one socket only, whose filter passes its SPI; sealing by one SA is
-// claimed for a batch where several queues bring its packets, so that numbers leave
-// in order. A tunnel may have children side by side, lanes: flows are spread over them,
+// has read to completion, as a batch: no lock, channel or allocation per packet.
+// Filters give each socket the SPIs that are its own; but where the host joins datagrams
+// of several children it goes by the first. So the children of a batch are claimed for
+// it, to seal by, so that numbers leave in order, and to open by, so that a window has
+// one owner. A tunnel may have children side by side, lanes: flows are spread over them,
 // and since their SPIs leave successive rests, they are opened by different sockets.
 // See Offload for what is done for many packets at once, and README.md for
 // where the time goes.

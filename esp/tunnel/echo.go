@@ -68,8 +68,8 @@ func (c *courier) send(x *pair, dummy bool) (err error) {
 		c.plane.counts.add(dropMuted)
 		return nil
 	}
-	x.last.claim()
-	defer x.last.release()
+	x.last.sealing.take()
+	defer x.last.sealing.release()
 	room, b := outerRoom(x.kind), []byte(nil)
 	if dummy {
 		b, err = x.out.SealDummy(c.buf[:room], c.note)
@@ -232,7 +232,7 @@ func (w *inWorker) echo(s *snapshot, x *pair, payload []byte) {
 	}
 }
 
-// mayAnswer keeps answers to their rate. Only the worker that opens by the child asks.
+// mayAnswer keeps answers to their rate. Only who opens by the child now asks.
 func (r *readings) mayAnswer(now int64) bool {
 	r.answers = max(r.answers, now)
 	if r.answers-now >= answerBurst*int64(answerGap) {

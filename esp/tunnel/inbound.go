@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,11 +13,10 @@ import (
 	"yumen/policy"
 )
 
-const mostMoved = 4096
-
-// inWorker carries packets from one socket to the TUN. It alone opens packets of
-// the SAs whose path ends at its socket: those of its kind with its share of SPIs.
-// It writes to the queue of its place, and since the host reads the other direction
+// inWorker carries packets from one socket to the TUN. The kernel gives it those of its
+// kind with its share of SPIs, and over UDP also others: where it joins datagrams it
+// goes by the first of them. So whoever has a packet opens it, and claims its child for
+// the batch. It writes to the queue of its place, and since the host reads the other direction
 // of a connection from the queue that one was written to, both directions of a
 // child meet at one place.
 type inWorker struct {
@@ -34,11 +32,10 @@ type inWorker struct {
 	many    esp.Batch
 	joiner  segment.Joiner
 	piece   []byte
-	whole   *esp.Reassembler
-	expired time.Time
+	whole   *gathered
 	unknown *sources
 	courier courier // of answers
-	moved   map[esp.ChildID]netip.AddrPort
+	claimed claims
 	fragID  uint32
 }
 
@@ -47,7 +44,7 @@ func newInWorker(p *Plane, k kind, i int) *inWorker {
 		plane: p, host: newTUNWriter(p.tuns[i%len(p.tuns)]), kind: k, place: uint32(i), places: uint32(1 + len(p.spread[k])), list: make([]received, 0, mostReceived),
 		jobs: make([]esp.Opening, 0, mostReceived), piece: make([]byte, maxPacket),
 		joiner: segment.Joiner{TCP: p.offloads&OffloadTSO != 0, UDP: p.offloads&OffloadUSO != 0},
-		whole:  esp.NewReassembler(esp.ReassemblyLimits{}), unknown: newSources(), moved: map[esp.ChildID]netip.AddrPort{}, courier: newCourier(p),
+		whole:  p.gatheredBy(k), unknown: newSources(), courier: newCourier(p),
 	}
 }
 
@@ -135,7 +132,7 @@ func (w *inWorker) packet(s *snapshot, d *datagram) {
 		return
 	}
 	x := s.in[in]
-	if x == nil || x.kind != w.kind || uint32(spi)%w.places != w.place || !w.kind.udp() && d.remote.Addr() != x.child.Path.Remote.Addr().Unmap() {
+	if x == nil || x.kind != w.kind || !w.kind.udp() && !w.own(x, d) {
 		w.plane.counts.add(dropWrongPath)
 		return
 	}
@@ -150,11 +147,23 @@ func (w *inWorker) packet(s *snapshot, d *datagram) {
 	w.jobs = append(w.jobs, esp.Opening{SA: x.in, Packet: d.data}) // in its place
 }
 
+// own says whether a packet of protocol 50, of which each socket may get a copy until it
+// has its filter, is for this worker, and comes from its peer.
+func (w *inWorker) own(x *pair, d *datagram) bool {
+	return uint32(x.child.In.SPI)%w.places == w.place && d.remote.Addr() == x.child.Path.Remote.Addr().Unmap()
+}
+
 // finish opens what is on the list and hands it to the host.
 func (w *inWorker) finish(s *snapshot) {
 	if len(w.list) == 0 {
 		return
 	}
+	for i := range w.list {
+		x := w.list[i].x
+		w.claimed.want(x.child.ID, &x.last.opening)
+	}
+	w.claimed.take()
+	defer w.claimed.release()
 	w.many.Open(w.jobs)
 	now := w.plane.cfg.Now().UnixNano()
 	for i := range w.list {
@@ -212,18 +221,13 @@ func (w *inWorker) tellUnknown(spi esp.SPI, remote netip.AddrPort) {
 func (w *inWorker) follow(r *received, packet []byte) {
 	x := r.x
 	if r.remote == x.child.Path.Remote {
-		if len(w.moved) > 0 {
-			delete(w.moved, x.child.ID)
-		}
+		x.last.moved = netip.AddrPort{}
 		return
 	}
-	if w.moved[x.child.ID] == r.remote || !x.in.Highest(packet) {
+	if x.last.moved == r.remote || !x.in.Highest(packet) {
 		return
 	}
-	if len(w.moved) >= mostMoved {
-		clear(w.moved) // only remembers what was told already
-	}
-	w.moved[x.child.ID] = r.remote
+	x.last.moved = r.remote
 	e := x.event(esp.Moved)
 	e.Remote, e.Newest = r.remote, true
 	w.plane.emit(e)
@@ -267,12 +271,7 @@ func (w *inWorker) deliver(s *snapshot, x *pair, o *esp.Opening) {
 }
 
 func (w *inWorker) assemble(x *pair, inner []byte) []byte {
-	now := w.plane.cfg.Now()
-	if now.Sub(w.expired) > expireEvery {
-		w.whole.Expire(now)
-		w.expired = now
-	}
-	whole, err := w.whole.Add(now, x.child.ID, inner)
+	whole, err := w.whole.add(w.plane.cfg.Now(), x.child.ID, inner)
 	if err != nil {
 		w.plane.counts.add(dropReassembly)
 	}

@@ -44,7 +44,7 @@ type outWorker struct {
 	step     uint16 // between two numbers of fragments
 	id       uint16
 	fragID   uint32
-	claimed  []*pair
+	claimed  claims
 }
 
 // mostReads bounds what is read before it is sent.

@@ -81,6 +81,7 @@ type Plane struct {
 	bulk     []*socket                // for runs of ESP in UDP over IPv4, one for each worker; empty: one by one
 	senders  []*socket                // of whole IPv4 packets, one for each worker
 	sender6  *socket                  // of whole IPv6 packets; nil like the others
+	gathered [kinds]*gathered         // fragments from inside
 	asker    *socket                  // of probes over IPv4, with room of its own: they leave though traffic fills its socket
 	icmp     [2]*socket               // errors about size, IPv4 and IPv6
 	workers  []*worker

@@ -37,8 +37,12 @@ func (w *outWorker) flush() {
 	if len(list) == 0 {
 		return
 	}
-	w.claim()
-	defer w.release()
+	for i := range list {
+		x := list[i].x
+		w.claimed.want(x.child.ID, &x.last.sealing)
+	}
+	w.claimed.take()
+	defer w.claimed.release()
 	w.now = w.plane.cfg.Now().UnixNano()
 	w.batch.seal()
 	for i := 0; i < len(list); {

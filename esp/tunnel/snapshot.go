@@ -26,14 +26,16 @@ type pair struct {
 	last  *readings
 }
 
-// readings are times as Unix nanoseconds, 0: never; and who seals by the child now.
+// readings are times as Unix nanoseconds, 0: never; and who seals and opens by the child
+// now.
 type readings struct {
-	in, out atomic.Int64
-	sealing atomic.Bool
-	// Of the one worker that opens by the child: echoes asked for, and the time that
-	// their answers stand for.
+	in, out          atomic.Int64
+	sealing, opening claim
+	// Of whoever opens by the child: echoes asked for, the time that their answers stand
+	// for, and where the peer was last said to have moved.
 	asked   uint64
 	answers int64
+	moved   netip.AddrPort
 }
 
 // snapshot is everything a worker needs, frozen.

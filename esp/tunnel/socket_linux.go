@@ -12,7 +12,7 @@ import (
 )
 
 // kind is which of the four receiving sockets a packet came in by. An SA is
-// served by one kind only, so that one goroutine owns its window.
+// served by one kind only.
 type kind uint8
 
 const (
