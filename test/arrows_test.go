@@ -36,11 +36,12 @@ var house = map[string]room{
 	"esp/internal/segment":   {pure: true},
 	"esp/changes":            {foreign: map[string]string{"golang.org/x": "*_linux.go"}},
 	"esp/links":              {foreign: map[string]string{"github.com/vishvananda/netlink": "*_linux.go", "golang.org/x": "*_linux.go"}},
+	"esp/nft":                {},
 	"esp/ours":               {},
 	"esp/warm":               {own: "esp policy", pure: true},
-	"esp/tunnel": {own: "esp esp/changes esp/internal/segment esp/ours policy", foreign: map[string]string{
+	"esp/tunnel": {own: "esp esp/changes esp/internal/segment esp/nft esp/ours policy", foreign: map[string]string{
 		"github.com/vishvananda/netlink": "*_linux.go", "golang.org/x": "*.go"}},
-	"xfrm":     {own: "esp esp/changes esp/ours policy policy/secret", foreign: map[string]string{"github.com/vishvananda/netlink": "*.go", "golang.org/x": "*.go"}},
+	"xfrm":     {own: "esp esp/changes esp/nft esp/ours policy policy/secret", foreign: map[string]string{"github.com/vishvananda/netlink": "*.go", "golang.org/x": "*.go"}},
 	"ike/wire": {pure: true},
 	// The one file of ike that meets gmsm became a leaf of its own.
 	"ike/gm":     {own: "policy policy/secret", foreign: map[string]string{gmsm: "sm.go"}, pure: true},

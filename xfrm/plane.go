@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,6 +94,8 @@ type Plane struct {
 	since    time.Time
 	behind   error // of the last change of the host
 	mended   changes.Mended
+	quoted   string // what nft was told last; empty: not known
+	unquoted string // why nft does not judge quoted packets
 }
 
 // New opens the sockets in the network namespace of the calling thread. It changes
@@ -183,7 +184,7 @@ func (p *Plane) LostEvents() uint64 { return p.lost.Load() }
 func (p *Plane) Warnings() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append(slices.Clone(p.warnings), p.mended.Warning()...)
+	return p.warned()
 }
 
 // Trouble is why the last change of the host's routes could not be followed, and what
@@ -290,7 +291,7 @@ func RemoveGuard() error {
 	for _, q := range have {
 		err = errors.Join(err, c.deletePolicy(q))
 	}
-	return errors.Join(err, removeInterfaces())
+	return errors.Join(err, removeQuoted(), removeInterfaces())
 }
 
 // PushIKE makes the plane hand over IKE messages, without the non-ESP marker, where

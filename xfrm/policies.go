@@ -33,6 +33,7 @@ func (p *Plane) adoptPolicy(pol *policy.Policy, zones []zone) (err error) {
 	p.policy, p.groups = pol, groupsOf(pol, groups)
 	p.reqids, p.numbers = numbersOf(pol, p.groups, numbers)
 	p.marks = marksOf(p.groups)
+	p.quoted = "" // whatever others did
 	if !p.read {
 		err = p.readLeftovers()
 	}
@@ -104,6 +105,7 @@ func (p *Plane) apply(zones []zone) (gone int, err error) {
 		return 0, err
 	}
 	p.zones, p.entries = zones, plan
+	p.setQuoted(plan)
 	for _, h := range have {
 		if _, stale := there[h.selector]; stale {
 			if err := p.conn.deletePolicy(h); err != nil {

@@ -44,7 +44,7 @@ func SetGuard(rules []policy.Rule) (carrying bool, err error) {
 		return false, err
 	}
 	plan := planGuard(zonesOf(rules), surroundings{connected: connected, bare: true})
-	return carrying, c.block(plan, have, carrying)
+	return carrying, errors.Join(c.block(plan, have, carrying), setQuotedGuard(plan))
 }
 
 // block makes our band what the plan says, which has no templates: new policies

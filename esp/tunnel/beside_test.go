@@ -44,7 +44,7 @@ func TestBesideTheKernelOnlyWhatIsSharedIsRoutedAndGuarded(t *testing.T) {
 func TestNftLetsPassWhatTheKernelOpenedOrIsAboutToSeal(t *testing.T) {
 	list := []guardEntry{{dir: guardOut, kind: tunnelBlock, src: netip.MustParsePrefix("fd01::/64"), dst: netip.MustParsePrefix("fd02::/64")}}
 	for _, beside := range []bool{false, true} {
-		text := nftGuard{tun: "yumen0", beside: beside}.script(list)
+		text := nftGuard{tun: "yumen0", beside: beside}.script(list, list)
 		for _, line := range []string{"rt ipsec exists accept", "meta ipsec exists accept"} {
 			if strings.Contains(text, line) != beside {
 				t.Errorf("beside %t: %q in\n%s", beside, line, text)

@@ -1,17 +1,15 @@
 package tunnel
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"yumen/esp/nft"
 	"yumen/esp/ours"
 )
 
@@ -19,9 +17,9 @@ import (
 // that should pass, then takes away what is left of older plans. It may be
 // repeated at any time.
 func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) error {
-	nft := nftGuard{tun: name, mark: mark, beside: k.beside}
+	in := nftGuard{tun: name, mark: mark, beside: k.beside}
 	if k.xfrm == nil {
-		if err := runNFT(nft.script(plan)); err != nil {
+		if err := nft.Run(in.script(plan, plan)); err != nil {
 			return fmt.Errorf("guard: this kernel has no xfrm, and nftables does not work either: %w", err)
 		}
 		return nil
@@ -30,12 +28,12 @@ func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) 
 		return err
 	}
 	// What XFRM cannot see. Without nft: see gapWarning.
-	script := nft.script(guardGap(plan))
+	script := in.script(guardGap(plan), plan)
 	if k.lazy && script == k.script {
 		return nil
 	}
 	k.script = script
-	if err := runNFT(script); err != nil && !errors.Is(err, errNoNFT) {
+	if err := nft.Run(script); err != nil && !errors.Is(err, nft.ErrAbsent) {
 		return fmt.Errorf("guard: %w", err)
 	}
 	return nil
@@ -111,8 +109,8 @@ func (k *kernel) dropGuard(wanted map[string]bool) error {
 
 // removeGuard takes away everything that setGuard made.
 func (k *kernel) removeGuard(name string) error {
-	err := runNFT(nftGuard{tun: name}.script(nil))
-	if errors.Is(err, errNoNFT) && k.xfrm != nil {
+	err := nft.Run(nftGuard{tun: name}.script(nil, nil))
+	if errors.Is(err, nft.ErrAbsent) && k.xfrm != nil {
 		err = nil
 	}
 	if k.xfrm != nil {
@@ -170,29 +168,11 @@ func policyAddr(n *net.IPNet, v6 bool) netip.Addr {
 
 // gapWarning says what is missing where nft is; empty: nothing.
 func (k *kernel) gapWarning() string {
-	if _, err := exec.LookPath("nft"); err == nil || k.xfrm == nil {
+	if nft.Installed() || k.xfrm == nil {
 		return ""
 	}
 	return "nft is not installed: clear IPv6 packets from outside that claim to come from a protected network " +
-		"are not dropped; install nftables"
-}
-
-var errNoNFT = errors.New("nft is not installed (install nftables)")
-
-func runNFT(script string) error {
-	path, err := exec.LookPath("nft")
-	if err != nil {
-		return errNoNFT
-	}
-	cmd := exec.Command(path, "-f", "-")
-	cmd.Stdin = strings.NewReader(script)
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	if err := cmd.Run(); err != nil {
-		first, _, _ := strings.Cut(said.String(), "\n")
-		return fmt.Errorf("nft: %w: %s", err, first)
-	}
-	return nil
+		"are not dropped, and " + nft.Unquoted + "; install nftables"
 }
 
 // nftName keeps what may stand in the name of a table.

@@ -186,3 +186,26 @@ func TestGuardNeverListsASelectorTwiceAndStaysInItsBand(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorsAboutPacketsOfATunnelLookUpOurTableWhoeverTheyAreFrom(t *testing.T) {
+	cfg := Config{}.withDefaults()
+	zones := zonesOf(rulesFor(t, "protect 10.1.0.0/24 10.2.0.0/24", "protect fd01::/64 fd02::/64", "bypass 10.1.0.0/24 10.2.0.9/32 80"))
+	rules, err := planRules(zones, nil, host(nil, "192.0.2.1"), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v6 := range []bool{false, true} {
+		if !slices.ContainsFunc(rules, func(r rule) bool { return r.v6 == v6 && r.kind == lookupRule && r.mark == carriedMark(cfg.Mark) }) {
+			t.Errorf("v6 %t: no rule for them in %+v", v6, rules)
+		}
+	}
+	plan := planGuard(zones, host(nil))
+	text := nftGuard{tun: "yumen0", mark: cfg.Mark}.script(guardGap(plan), plan)
+	quoted, carried := strings.Index(text, "chain quoted"), strings.Index(text, "chain carried")
+	for _, part := range []string{text[quoted:carried], text[carried:]} {
+		exempt, block := strings.Index(part, " 80 return"), strings.Index(part, "& 0xffffff00 == 0x0a020000")
+		if exempt < 0 || block < exempt {
+			t.Errorf("what the policy exempts is not exempt in\n%s", part)
+		}
+	}
+}

@@ -132,13 +132,14 @@ const ruleSpan = 2000
 // pass; then the exceptions of the policy; then what this host sends from an
 // address that is in no selector passes (an administrator on an outside address
 // must reach us although 0.0.0.0/0 is protected); what this host sends else, and
-// what comes from a local selector, is looked up.
+// what comes from a local selector, is looked up; and so are ICMP errors about packets
+// that came by a tunnel, whoever they are from (see nftGuard).
 func planRules(zones []zone, extra []policy.RouteRule, s surroundings, cfg Config) ([]rule, error) {
 	var out []rule
 	for _, v6 := range []bool{false, true} {
 		list := []rule{{kind: skipRule, mark: cfg.Mark}}
 		list = append(list, exceptions(extra, v6)...)
-		list = append(list, lookups(zones, s, v6)...)
+		list = append(list, lookups(zones, s, cfg.Mark, v6)...)
 		if len(list) == 1 {
 			continue
 		}
@@ -178,7 +179,7 @@ func exceptions(list []policy.RouteRule, v6 bool) []rule {
 	return out
 }
 
-func lookups(zones []zone, s surroundings, v6 bool) []rule {
+func lookups(zones []zone, s surroundings, mark uint32, v6 bool) []rule {
 	var locals []netip.Prefix
 	for _, z := range zones {
 		if z.action == policy.Protect && !z.foreign && z.local.Addr().Is6() == v6 {
@@ -189,7 +190,7 @@ func lookups(zones []zone, s surroundings, v6 bool) []rule {
 		return nil
 	}
 	locals = widest(locals)
-	var out []rule
+	out := []rule{{kind: lookupRule, mark: carriedMark(mark)}}
 	for _, a := range s.own {
 		inside := func(p netip.Prefix) bool { return p.Contains(a) }
 		if a.Is6() == v6 && !slices.ContainsFunc(locals, inside) {
