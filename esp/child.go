@@ -86,7 +86,7 @@ const (
 	Moved                 // an authentic packet came from Remote, another place than the child's
 	UnknownSPI            // a packet with an SPI that no child owns came from Remote
 	HostChanged           // addresses or routes of this host changed
-	GuardMended           // others had removed policies of the guard; they are back
+	GuardMended           // others had removed parts of the guard; they are back
 )
 
 var eventNames = [...]string{"none", "first-packet", "soft-limit", "hard-limit", "acquire", "moved", "unknown-spi", "host-changed", "guard-mended"}

@@ -198,7 +198,7 @@ func (e *Engine) plane(v esp.Event) {
 	case esp.UnknownSPI:
 		e.unknownSPI(v)
 	case esp.GuardMended:
-		e.tell(Event{Kind: PlaneFailed, Reason: GuardGone, Detail: "others removed policies of the guard; they are set again, " +
+		e.tell(Event{Kind: PlaneFailed, Reason: GuardGone, Detail: "others removed policies of the guard, or its ip rules or routes; they are set again, " +
 			"and what left in between was not protected"})
 	}
 }

@@ -1,5 +1,5 @@
 // Package changes tells that something in the tables of a network namespace changed:
-// routes, addresses, IPsec policies. That is all it tells: which of a thousand messages
+// routes, ip rules, addresses, IPsec policies. That is all it tells: which of a thousand messages
 // matters its user finds by looking, and where some were lost that is news as well.
 //
 // It refuses to know what the tables should hold. It is for both data planes, which
@@ -150,14 +150,30 @@ const settleRoutes = 50 * time.Millisecond
 func Routes(done <-chan struct{}, protocol uint8, addresses bool, changed func()) error {
 	w := Watch{Protocol: unix.NETLINK_ROUTE, Groups: []int{unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE},
 		Settle: settleRoutes, Changed: changed, Matters: func(m Message) bool {
-			const place = 5 // of the protocol in struct rtmsg
 			route := m.Kind == unix.RTM_NEWROUTE || m.Kind == unix.RTM_DELROUTE
-			return !route || len(m.Body) <= place || m.Body[place] != protocol
+			return !route || !madeBy(m, protocol)
 		}}
 	if addresses {
 		w.Groups = append(w.Groups, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 	}
 	return w.Begin(done)
+}
+
+// Removals calls changed after ip rules were removed, or routes that protocol made,
+// whoever took them away: to the kernel they are all the same.
+func Removals(done <-chan struct{}, protocol uint8, changed func()) error {
+	w := Watch{Protocol: unix.NETLINK_ROUTE, Settle: settleRoutes, Changed: changed, Groups: []int{
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+	}, Matters: func(m Message) bool {
+		return m.Kind == unix.RTM_DELRULE || m.Kind == unix.RTM_DELROUTE && madeBy(m, protocol)
+	}}
+	return w.Begin(done)
+}
+
+// madeBy says who made the route of a message.
+func madeBy(m Message, protocol uint8) bool {
+	const place = 5 // in struct rtmsg
+	return len(m.Body) > place && m.Body[place] == protocol
 }
 
 // Messages about IPsec policies (linux/xfrm.h), their group, and where the priority

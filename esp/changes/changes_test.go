@@ -124,6 +124,35 @@ func TestRoutesOfOthersAndAddressesAreTold(t *testing.T) {
 	})
 }
 
+func TestIPRulesAndRoutesOfOursThatGoAreTold(t *testing.T) {
+	private(t, func() error {
+		done, c := make(chan struct{}), make(chan struct{}, 100)
+		defer close(done)
+		if err := Removals(done, 211, func() { c <- struct{}{} }); err != nil {
+			return err
+		}
+		for _, one := range []struct {
+			do   string
+			told bool
+		}{
+			{"route add 172.16.0.0/24 dev near proto 211 table 4950", false}, {"route add 172.16.1.0/24 dev near", false},
+			{"route del 172.16.1.0/24 dev near", false}, {"route del 172.16.0.0/24 dev near table 4950", true},
+			{"rule add pref 4950 from 10.1.0.0/16 lookup 4950 proto 211", false}, {"rule del pref 4950", true},
+			{"-6 rule add pref 4950 from fd01::/64 lookup 4950", false}, {"-6 rule del pref 4950", true},
+		} {
+			args := strings.Fields(one.do)
+			if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+				return fmt.Errorf("ip %s: %w: %s", one.do, err, out)
+			}
+			if one.told {
+				told(t, c, one.do)
+			}
+			silent(t, c, "after "+one.do)
+		}
+		return nil
+	})
+}
+
 func TestPoliciesThatGoAreTold(t *testing.T) {
 	private(t, func() error {
 		done, c := make(chan struct{}), make(chan struct{}, 100)

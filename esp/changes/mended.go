@@ -8,13 +8,13 @@ import (
 // Mended counts what others took away from a host and a plane put back. The zero value
 // is ready.
 type Mended struct {
-	times, policies int
-	last            time.Time
+	times, parts int
+	last         time.Time
 }
 
-// Note adds policies that were set again.
-func (m *Mended) Note(policies int, now time.Time) {
-	m.times, m.policies, m.last = m.times+1, m.policies+policies, now
+// Note adds policies, ip rules and routes that were set again.
+func (m *Mended) Note(parts int, now time.Time) {
+	m.times, m.parts, m.last = m.times+1, m.parts+parts, now
 }
 
 // Warning says so to people; empty: nothing was taken away.
@@ -22,6 +22,7 @@ func (m *Mended) Warning() []string {
 	if m.times == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("others removed policies of the guard (ip xfrm policy flush?): %d were set again in %d times, "+
-		"last at %s; what left in between was not protected", m.policies, m.times, m.last.Format(time.DateTime))}
+	return []string{fmt.Sprintf("others removed policies of the guard, or its ip rules or routes (ip xfrm policy flush? systemd-networkd?): "+
+		"%d were set again in %d times, last at %s; what left in between was not protected, or dropped",
+		m.parts, m.times, m.last.Format(time.DateTime))}
 }

@@ -26,7 +26,7 @@ func (p *Plane) apply() error {
 	}
 	rules, err := planRules(p.zones, p.extra, around, p.cfg)
 	if err == nil {
-		err = p.kernel.setRules(rules, p.cfg.Table, p.cfg.RulePriority)
+		_, err = p.kernel.setRules(rules, p.cfg.Table, p.cfg.RulePriority)
 	}
 	if err != nil {
 		return fmt.Errorf("apply policy: %w", err)
@@ -61,6 +61,42 @@ func (p *Plane) mendGuard() {
 		p.mended.Note(written, p.cfg.Now())
 		p.emit(esp.Event{Kind: esp.GuardMended})
 	}
+}
+
+// mendRoutes runs when ip rules or routes went that are perhaps ours: systemd-networkd
+// takes away what it did not make itself. Without them nothing finds the TUN.
+func (p *Plane) mendRoutes() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.policy == nil {
+		return
+	}
+	written, err := p.layAgain()
+	if err != nil {
+		p.trouble = fmt.Errorf("lay routes again: %w", err)
+	}
+	if written > 0 {
+		p.mended.Note(written, p.cfg.Now())
+		p.emit(esp.Event{Kind: esp.GuardMended})
+	}
+}
+
+// layAgain writes the ip rules and routes that are not there, and tells how many. The
+// caller holds mu.
+func (p *Plane) layAgain() (written int, err error) {
+	if p.laid == nil {
+		return 0, p.apply() // it came to nothing before, and so nothing went
+	}
+	if written, err = p.kernel.setRoutes(p.laid, p.cfg.Table, p.tunIndex); err != nil {
+		p.laid = nil
+		return written, err
+	}
+	rules, err := planRules(p.zones, p.extra, p.around, p.cfg)
+	if err != nil {
+		return written, err
+	}
+	n, err := p.kernel.setRules(rules, p.cfg.Table, p.cfg.RulePriority)
+	return written + n, err
 }
 
 // insideAddress is one of our addresses behind us, for ICMP errors.
@@ -100,7 +136,7 @@ func (p *Plane) applyMTU() error {
 	p.laid = nil
 	var err error
 	if laid == nil {
-		err = p.kernel.setRoutes(routes, p.cfg.Table, p.tunIndex)
+		_, err = p.kernel.setRoutes(routes, p.cfg.Table, p.tunIndex)
 	} else {
 		err = p.kernel.changeRoutes(laid, routes, p.cfg.Table, p.tunIndex)
 	}

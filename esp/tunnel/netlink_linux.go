@@ -131,13 +131,13 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// setRules makes the ip rules of our span what the plan says.
-func (k *kernel) setRules(plan []rule, table, first int) error {
+// setRules makes the ip rules of our span what the plan says, and tells how many it wrote.
+func (k *kernel) setRules(plan []rule, table, first int) (written int, err error) {
 	wanted := map[string]bool{}
 	slices.Reverse(plan) // the target of a jump before the jump
 	have, err := k.ourRules(first)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, r := range plan {
 		n := netlinkRule(r, table, first+ruleSpan-1)
@@ -146,18 +146,19 @@ func (k *kernel) setRules(plan []rule, table, first int) error {
 			continue
 		}
 		if err := k.route.RuleAdd(&n); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add ip rule %d: %w", r.priority, err)
+			return written, fmt.Errorf("add ip rule %d: %w", r.priority, err)
 		}
+		written++
 	}
 	for key, n := range have {
 		if wanted[key] {
 			continue
 		}
 		if err := k.route.RuleDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("remove ip rule %d: %w", n.Priority, err)
+			return written, fmt.Errorf("remove ip rule %d: %w", n.Priority, err)
 		}
 	}
-	return nil
+	return written, nil
 }
 
 func (k *kernel) ourRules(first int) (map[string]netlink.Rule, error) {

@@ -193,6 +193,9 @@ func (p *Plane) open() (err error) {
 	if err = changes.Routes(p.done, ours.RouteProtocol, true, p.followHost); err != nil {
 		return err
 	}
+	if err = changes.Removals(p.done, ours.RouteProtocol, p.mendRoutes); err != nil {
+		return err
+	}
 	if p.kernel.xfrm == nil || p.cfg.Beside { // a kernel plane has the policies, and looks after them
 		return nil
 	}
@@ -286,7 +289,7 @@ func (p *Plane) emit(e esp.Event) {
 func (p *Plane) Events() <-chan esp.Event { return p.events }
 
 // Warnings are what New found about the host that an administrator should know, and
-// that others took policies away.
+// that others took parts of the guard away.
 func (p *Plane) Warnings() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -356,11 +359,9 @@ func RemoveGuard(cfg Config) error {
 		return err
 	}
 	defer k.close()
-	return errors.Join(
-		k.setRules(nil, cfg.Table, cfg.RulePriority),
-		k.setRoutes(nil, cfg.Table, 0),
-		k.removeGuard(cfg.Name),
-	)
+	_, rules := k.setRules(nil, cfg.Table, cfg.RulePriority)
+	_, routes := k.setRoutes(nil, cfg.Table, 0)
+	return errors.Join(rules, routes, k.removeGuard(cfg.Name))
 }
 
 // SetPolicy replaces the whole policy: the guard first, then routes and rules,

@@ -13,15 +13,15 @@ import (
 )
 
 // setRoutes makes our table what the plan says, whatever is in it: first what is
-// new or another, then away with what is old.
-func (k *kernel) setRoutes(plan []route, table, tun int) error {
+// new or another, then away with what is old. It tells how many it wrote.
+func (k *kernel) setRoutes(plan []route, table, tun int) (written int, err error) {
 	wanted := map[routeKey]bool{}
 	for _, r := range plan {
 		wanted[r.key()] = true
 	}
 	have, err := k.listRoutes(table)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	stands := map[routeKey]netlink.Route{}
 	for _, n := range have {
@@ -32,8 +32,9 @@ func (k *kernel) setRoutes(plan []route, table, tun int) error {
 			continue
 		}
 		if err := k.replaceRoute(r, table, tun); err != nil {
-			return err
+			return written, err
 		}
+		written++
 	}
 	// Blackholes go first: they must not show when what stood before them is gone.
 	slices.SortFunc(have, func(a, b netlink.Route) int { return b.Priority - a.Priority })
@@ -42,10 +43,10 @@ func (k *kernel) setRoutes(plan []route, table, tun int) error {
 			continue
 		}
 		if err := k.route.RouteDel(&n); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("remove route to %v from table %d: %w", n.Dst, table, err)
+			return written, fmt.Errorf("remove route to %v from table %d: %w", n.Dst, table, err)
 		}
 	}
-	return nil
+	return written, nil
 }
 
 // changeRoutes writes what one plan has more than another, which is what the

@@ -40,14 +40,15 @@ func SetGuard(cfg Config, rules []policy.Rule, routes []policy.RouteRule) error 
 			blackholes = append(blackholes, r)
 		}
 	}
-	if err := k.setRoutes(blackholes, cfg.Table, 0); err != nil {
+	if _, err := k.setRoutes(blackholes, cfg.Table, 0); err != nil {
 		return err
 	}
 	ipRules, err := planRules(zones, routes, around, cfg)
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
-	return k.setRules(withoutOwn(ipRules), cfg.Table, cfg.RulePriority)
+	_, err = k.setRules(withoutOwn(ipRules), cfg.Table, cfg.RulePriority)
+	return err
 }
 
 // withoutOwn leaves out the look-up for what this host sends from whatever address:

@@ -101,6 +101,41 @@ func TestAGuardThatOthersFlushIsSetAgain(t *testing.T) {
 	b.stop(t)
 }
 
+// systemd-networkd takes away rules and routes that it did not make. Without them nothing
+// would find the way into the tunnels any more.
+func TestIPRulesAndRoutesThatOthersRemoveAreLaidAgain(t *testing.T) {
+	Need(t)
+	t.Parallel()
+	two := NewTwoSites(t)
+	a, b := two.both(t, spec{Children: subnets()})
+	laid := func() (out string) {
+		for _, family := range []string{"-4", "-6"} {
+			out += Run(t, two.GatewayA, "ip", family, "rule") + Run(t, two.GatewayA, "ip", family, "route", "show", "table", "4950")
+		}
+		return out
+	}
+	want := laid()
+	for _, remove := range []string{
+		"for f in -4 -6; do ip $f rule | sed -n 's/^\\(4[0-9]*\\|69[0-9]*\\):.*/\\1/p' | while read p; do ip $f rule del pref $p; done; done",
+		"for f in -4 -6; do ip $f route flush table 4950; done",
+		"ip rule del pref 4950; ip -6 route del blackhole fd02::/64 table 4950",
+	} {
+		Run(t, two.GatewayA, "sh", "-ec", remove)
+		limit := time.Now().Add(5 * time.Second)
+		for got := laid(); got != want; got = laid() {
+			if time.Now().After(limit) {
+				t.Fatalf("after %s:\n%s\nwant\n%s", remove, got, want)
+			}
+		}
+		carry(t, two.flows(), 10_000)
+	}
+	a.await(t, "event guard-mended")
+	for _, r := range []*running{a, b} {
+		r.stop(t)
+		r.await(t, "trouble <nil>")
+	}
+}
+
 func TestClearTextFromOutsideIsDropped(t *testing.T) {
 	Need(t)
 	t.Parallel()

@@ -58,7 +58,7 @@ func checks() []func(*Facts) []Finding {
 		checkGathered, checkSuites, checkTun, checkOffloads, checkRights, checkMemoryLock,
 		checkForwarding, checkReversePath, checkXFRMSettings, checkNFT,
 		checkSNAT, checkOpenings, checkForwarded, checkContainers,
-		checkPorts, checkXFRM, checkRules, checkConnected, checkPaths,
+		checkPorts, checkXFRM, checkRules, checkNetworkd, checkConnected, checkPaths,
 		checkClock, checkCertificates,
 	}
 }

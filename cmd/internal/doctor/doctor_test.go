@@ -170,6 +170,8 @@ func TestEachFaultIsOneLineWithItsFix(t *testing.T) {
 		{"foreign policies", func(f *Facts) { f.XFRM.ForeignPolicies = []string{"out x", "in y", "fwd z", "w"} }, "xfrm", Warn, "4 IPsec policies", "ip xfrm policy"},
 		{"a rule among ours", func(f *Facts) { f.Rules = []Rule{{Priority: 5000}} }, "rules", Fail, "ip rule 5000", "rule_priority"},
 		{"a rule before ours", func(f *Facts) { f.Rules = []Rule{{Priority: 100, Bare: true, Table: 7}} }, "rules", Warn, "table 7", "rule_priority below 100"},
+		{"a networkd that removes routes", func(f *Facts) { f.Networkd = Networkd{Runs: true, Rules: true} }, "networkd", Warn, "ours too", "yumen-networkd.conf"},
+		{"a networkd that removes rules", func(f *Facts) { f.Networkd = Networkd{Runs: true, Routes: true} }, "networkd", Warn, "ours too", "yumen-networkd.conf"},
 		{"a shared table", func(f *Facts) { f.TableUsers = []string{"10.9.0.0/16"} }, "rules", Fail, "table 4950", "table"},
 		{"a narrow path", func(f *Facts) { f.Paths[0].MTU = 1400 }, "mtu", Warn, "1400 bytes, mtu says 1500", "mtu: 1400"},
 		{"no path", func(f *Facts) { f.Paths[0].Fault = "no route to 192.0.2.2" }, "path", Fail, "no route", "route"},

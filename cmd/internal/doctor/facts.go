@@ -33,6 +33,7 @@ type Facts struct {
 	XFRM       XFRM
 	Rules      []Rule   // ip rules
 	TableUsers []string // routes of others in our table, as text
+	Networkd   Networkd
 	Links      []Link
 	Files      []File // certificates and revocation lists
 }

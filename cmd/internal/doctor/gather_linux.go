@@ -49,6 +49,7 @@ func Gather(cfg *config.Config, fault error, built time.Time) *Facts {
 	f.gatherKernel()
 	f.gatherFirewall()
 	f.gatherSockets()
+	f.gatherNetworkd()
 	f.gatherNetwork(mark)
 	return f
 }
