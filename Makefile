@@ -91,7 +91,7 @@ vm-avx: build
 
 ## make fuzz     every fuzz target for FUZZTIME (5000x)
 fuzz:
-	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
+	@GO="$(GO)" FUZZTIME=$(FUZZTIME) test/fuzz.sh
 
 ## make soak     two daemons renew keys under numbered traffic; REKEYS=10000 LOSS=0|2
 soak: setup-demo build
