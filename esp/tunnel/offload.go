@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,9 +36,24 @@ func (o Offload) String() string {
 	return strings.Join(names, " ")
 }
 
+// offloadNames are in the order of the bits.
+var offloadNames = [...]string{"tun-tso", "tun-uso", "udp-segment", "udp-gro", "multi-queue"}
+
+// ParseOffloads reads names of offloads with spaces or commas between them.
+func ParseOffloads(s string) (o Offload, err error) {
+	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' }) {
+		i := slices.Index(offloadNames[:], word)
+		if i < 0 {
+			return 0, fmt.Errorf("%q is none of %s", word, strings.Join(offloadNames[:], ", "))
+		}
+		o |= 1 << i
+	}
+	return o, nil
+}
+
 // Names are those of the offloads of a set.
 func (o Offload) Names() (names []string) {
-	for i, name := range []string{"tun-tso", "tun-uso", "udp-segment", "udp-gro", "multi-queue"} {
+	for i, name := range offloadNames {
 		if o&(1<<i) != 0 {
 			names = append(names, name)
 		}

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"yumen/esp/tunnel"
 )
 
 // DefaultFile is where the configuration is looked for when nobody says where.
@@ -47,6 +49,8 @@ type Config struct {
 	MTU          int    // of the path outside, bytes
 	IKEPort      uint16
 	NATPort      uint16
+
+	Without tunnel.Offload // that the userspace plane is not to use
 
 	XFRMInterface string // tunnels of the kernel plane carry what is routed into it; empty: whatever matches
 	XFRMID        uint32 // its if_id
@@ -85,6 +89,7 @@ func settings() []setting {
 		{"table", "4950", false, putTable},
 		{"rule_priority", "4950", false, putPriority},
 		{"mtu", "1500", false, putMTU},
+		{"offloads_without", "", false, func(c *Config, s string) (err error) { c.Without, err = tunnel.ParseOffloads(s); return err }},
 		{"ike_port", "500", false, func(c *Config, s string) (err error) { c.IKEPort, err = number[uint16](s, 1, 65535); return err }},
 		{"xfrm_interface", "", false, putInterface},
 		{"xfrm_if_id", "89", false, func(c *Config, s string) (err error) { c.XFRMID, err = number[uint32](s, 1, 1<<32-1); return err }},

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"yumen/esp/tunnel"
 )
 
 // file writes a configuration and returns its path.
@@ -59,6 +61,7 @@ mark: 0x10
 table: 300
 rule_priority: 7
 mtu: 1400
+offloads_without: udp-segment, tun-uso
 ike_port: 5500
 nat_port: 5501
 `)
@@ -71,7 +74,7 @@ nat_port: 5501
 		SignCert: here + "/s.crt", SignKey: "/keys/s.key", EncCert: here + "/e.crt", EncKey: here + "/e.key",
 		PassphraseFile: here + "/pass", KeyDeadline: 3 * time.Second, LogJSON: true, LogLevel: slog.LevelDebug,
 		MetricsListen: "[::1]:9808", ManageSysctl: true, Dataplane: "kernel", Tun: "tun7", Mark: 16, Table: 300, RulePriority: 7, MTU: 1400,
-		IKEPort: 5500, NATPort: 5501, XFRMInterface: "ipsec7", XFRMID: 42}
+		Without: tunnel.OffloadSend | tunnel.OffloadUSO, IKEPort: 5500, NATPort: 5501, XFRMInterface: "ipsec7", XFRMID: 42}
 	if *c != want {
 		t.Errorf("got\n%+v, want\n%+v", *c, want)
 	}
@@ -105,6 +108,7 @@ tun: this-name-is-far-too-long
 mark: 0
 table: 254
 rule_priority: 32000
+offloads_without: udp-segment udp_gro
 ike_port: 70000
 `)
 	_, err := Load(path, Flags{"nat_port": "zero"})
@@ -114,7 +118,7 @@ ike_port: 70000
 	got := strings.Split(err.Error(), "\n")
 	want := []string{":1: policy: must not", ":2: control_socket: ", ":3: key_deadline: ", ":5: log.format: ",
 		":6: log.level: ", ":8: manage_sysctl: ", ":9: tun: ", ":10: mark: ", ":11: table: ", ":12: rule_priority: ",
-		"YUMEN_MTU: mtu: ", ":13: ike_port: ", "--nat-port: nat_port: ", ":7: metrics_listen: "}
+		"YUMEN_MTU: mtu: ", ":13: offloads_without: ", ":14: ike_port: ", "--nat-port: nat_port: ", ":7: metrics_listen: "}
 	if len(got) != len(want) {
 		t.Errorf("%d faults, want %d", len(got), len(want))
 	}

@@ -50,7 +50,7 @@ func Bypass(mark uint32) server.Bypass {
 
 func planeConfig(c *config.Config) tunnel.Config {
 	return tunnel.Config{Name: c.Tun, MTU: c.MTU, Mark: c.Mark, Table: int(c.Table), RulePriority: c.RulePriority,
-		NATPort: c.NATPort, ManageSysctl: c.ManageSysctl}
+		NATPort: c.NATPort, ManageSysctl: c.ManageSysctl, Without: c.Without}
 }
 
 // natWire is UDP 4500, which the data plane owns.

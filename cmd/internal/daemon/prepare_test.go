@@ -9,6 +9,7 @@ import (
 
 	"yumen/cmd/internal/config"
 	"yumen/cmd/internal/pki"
+	"yumen/esp/tunnel"
 )
 
 func TestASiteThatIsFitToRunIsPreparedAndNothingIsTouched(t *testing.T) {
@@ -157,8 +158,8 @@ func TestUnknownTunnelsAreNamedBesideTheKnown(t *testing.T) {
 }
 
 func TestTheDataPlaneGetsItsSettings(t *testing.T) {
-	c := planeConfig(&config.Config{Tun: "t", MTU: 1, Mark: 2, Table: 3, RulePriority: 4, NATPort: 5, ManageSysctl: true})
-	if c.Name != "t" || c.MTU != 1 || c.Mark != 2 || c.Table != 3 || c.RulePriority != 4 || c.NATPort != 5 || !c.ManageSysctl {
+	c := planeConfig(&config.Config{Tun: "t", MTU: 1, Mark: 2, Table: 3, RulePriority: 4, NATPort: 5, ManageSysctl: true, Without: tunnel.OffloadSend})
+	if c.Name != "t" || c.MTU != 1 || c.Mark != 2 || c.Table != 3 || c.RulePriority != 4 || c.NATPort != 5 || !c.ManageSysctl || c.Without != tunnel.OffloadSend {
 		t.Errorf("%+v", c)
 	}
 }
