@@ -16,8 +16,8 @@ need ip iproute2
 need ping iputils-ping
 need sysctl procps
 need tcpdump tcpdump
+need nft nftables
 if [ "$want" = test ]; then
-	need nft nftables
 	need keepalived keepalived
 	need qemu-aarch64-static qemu-user-static
 	need tshark tshark

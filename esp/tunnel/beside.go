@@ -27,11 +27,17 @@ func (p *Plane) Carry(s Share) error {
 	if p.closed {
 		return errClosed
 	}
+	before := p.share
 	p.share = maps.Clone(s)
 	if p.policy == nil {
 		return nil
 	}
-	p.zones = p.shared(zonesOf(p.spd.Rules()))
+	zones := p.shared(zonesOf(p.spd.Rules()))
+	if err := guardable(zones); err != nil {
+		p.share = before
+		return fmt.Errorf("userspace plane beside the kernel: %w", err)
+	}
+	p.zones = zones
 	p.within = tunnelsOf(p.zones, p.policy)
 	// Children come and go more often than somebody clears all of nftables.
 	p.kernel.lazy = true

@@ -2,9 +2,11 @@ package tunnel
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
+	"yumen/esp/nft"
 	"yumen/esp/ours"
 	"yumen/policy"
 )
@@ -231,6 +233,19 @@ func (g *guardPlan) finish() []guardEntry {
 		seen[s] = true
 		return twice
 	})
+}
+
+// Guardable says why this host cannot guard what rules protect in userspace; nil: it can.
+// The gap of XFRM is for nftables alone to fill.
+func Guardable(rules []policy.Rule) error { return guardable(zonesOf(rules)) }
+
+func guardable(zones []zone) error {
+	for _, z := range zones {
+		if z.action == policy.Protect && !z.foreign && z.remote.Addr().Is6() && !nft.Installed() {
+			return fmt.Errorf("tunnel %s is IPv6, which the userspace plane cannot guard without nft: install nftables", z.tunnel)
+		}
+	}
+	return nil
 }
 
 // guardXFRM is the part that XFRM can hold.

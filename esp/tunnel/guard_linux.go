@@ -27,7 +27,7 @@ func (k *kernel) setGuard(plan []guardEntry, name string, tun int, mark uint32) 
 	if _, err := k.setPolicies(guardXFRM(plan), tun); err != nil {
 		return err
 	}
-	// What XFRM cannot see. Without nft: see gapWarning.
+	// What XFRM cannot see. Without nft: see guardable and gapWarning.
 	script := in.script(guardGap(plan), plan)
 	if k.lazy && script == k.script {
 		return nil
@@ -171,8 +171,7 @@ func (k *kernel) gapWarning() string {
 	if nft.Installed() || k.xfrm == nil {
 		return ""
 	}
-	return "nft is not installed: clear IPv6 packets from outside that claim to come from a protected network " +
-		"are not dropped, and " + nft.Unquoted + "; install nftables"
+	return "nft is not installed: " + nft.Unquoted + "; install nftables"
 }
 
 // nftName keeps what may stand in the name of a table.

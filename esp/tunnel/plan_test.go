@@ -209,3 +209,24 @@ func TestErrorsAboutPacketsOfATunnelLookUpOurTableWhoeverTheyAreFrom(t *testing.
 		}
 	}
 }
+
+func TestIPv6IsNotTakenWithoutNft(t *testing.T) {
+	v4, v6 := rulesFor(t, "protect 10.1.0.0/24 10.2.0.0/24"), rulesFor(t, "protect 10.1.0.0/24 10.2.0.0/24", "protect fd01::/64 fd02::/64")
+	t.Setenv("PATH", t.TempDir())
+	if err := Guardable(v4); err != nil {
+		t.Errorf("IPv4: %v", err)
+	}
+	if err := Guardable(v6); err == nil || !strings.Contains(err.Error(), "install nftables") {
+		t.Errorf("IPv6: %v", err)
+	}
+	p := &Plane{cfg: Config{Beside: true}.withDefaults()}
+	if err := guardable(p.shared(zonesOf(v6))); err != nil {
+		t.Errorf("tunnels that the kernel carries: %v", err)
+	}
+	// Refused before anything of the host is touched.
+	d := newDry(t)
+	pol := &policy.Policy{Peers: []policy.Peer{{Name: "peer"}}, Tunnels: []policy.Tunnel{{Name: "t", Peer: "peer", Selector: v6[1].Selector}}}
+	if err := d.SetPolicy(pol); err == nil || !strings.Contains(err.Error(), "install nftables") || d.policy != nil {
+		t.Errorf("set policy: %v", err)
+	}
+}

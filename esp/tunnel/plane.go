@@ -383,7 +383,8 @@ func (p *Plane) SetPolicy(pol *policy.Policy) error {
 		return errClosed
 	}
 	zones := p.shared(zonesOf(spd.Rules()))
-	if _, err := planRules(zones, extra, surroundings{}, p.cfg); err != nil {
+	_, err = planRules(zones, extra, surroundings{}, p.cfg)
+	if err = cmp.Or(err, guardable(zones)); err != nil {
 		return fmt.Errorf("set policy: %w", err)
 	}
 	p.policy, p.spd, p.zones, p.extra = pol, spd, zones, extra

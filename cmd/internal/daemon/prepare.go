@@ -14,6 +14,7 @@ import (
 	"yumen/cmd/internal/config"
 	"yumen/cmd/internal/keys"
 	"yumen/cmd/internal/selftest"
+	"yumen/esp/tunnel"
 	"yumen/ike"
 	"yumen/ike/gm"
 	"yumen/ike/server"
@@ -183,6 +184,13 @@ func (p *Plan) loadPolicy(now time.Time) error {
 		} else {
 			for _, fault := range kernelFaults(pol) {
 				faults = append(faults, fmt.Errorf("%s: %w (dataplane: kernel; or choose dataplane: auto)", p.Config.Policy, fault))
+			}
+		}
+	}
+	if p.Config.Dataplane == "user" {
+		if spd, err := policy.Compile(pol); err == nil {
+			if err := tunnel.Guardable(spd.Rules()); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", p.Config.Policy, err))
 			}
 		}
 	}

@@ -210,3 +210,17 @@ tunnels:
 		}
 	}
 }
+
+func TestIPv6InUserspaceIsNotPreparedWithoutNft(t *testing.T) {
+	f := newFolder(t)
+	f.write("policy.yaml", strings.Replace(onePeer, "local: 10.1.0.0/16, remote: 10.2.0.0/16", `local: "fd01::/64", remote: "fd02::/64"`, 1))
+	t.Setenv("PATH", t.TempDir())
+	c := f.config()
+	for plane, refused := range map[string]bool{"user": true, "auto": false, "kernel": false} {
+		c.Dataplane = plane
+		_, err := Prepare(c, Build{})
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), "policy.yaml: tunnel net is IPv6") {
+			t.Errorf("dataplane: %s: %v", plane, err)
+		}
+	}
+}

@@ -163,7 +163,12 @@ func TestEachFaultIsOneLineWithItsFix(t *testing.T) {
 		{"a default of block", func(f *Facts) { f.XFRM.BlockDefault = "in out" }, "xfrm-sysctl", Warn, "in out", "setdefault"},
 		{"no xfrm outside", func(f *Facts) { f.Sysctl["ipv4/conf/eth0/disable_xfrm"] = "1" }, "xfrm-sysctl", Warn, "disable_xfrm is on for eth0", "disable_xfrm=0"},
 		{"no nft and no xfrm", func(f *Facts) { f.NFT, f.Kernel.XFRM = false, false }, "nft", Fail, "guard", "nftables"},
-		{"no nft", func(f *Facts) { f.NFT = false }, "nft", Note, "not installed", "nftables"},
+		{"no nft", func(f *Facts) { f.NFT = false }, "nft", Warn, "not installed", "nftables"},
+		{"no nft for IPv6", func(f *Facts) {
+			n := policy.NetOf(netip.MustParsePrefix("fd01::/64"))
+			f.NFT, f.Policy.Tunnels[0].Selector.Local = false, n
+			f.Sysctl["ipv6/conf/all/forwarding"] = "1"
+		}, "nft", Fail, "no guard for IPv6", "nftables"},
 		{"another daemon", func(f *Facts) { f.Sockets = []Socket{{Port: 500, PID: 7, Program: "charon"}} }, "ports", Fail, "charon (process 7)", "strongswan-starter"},
 		{"a hidden daemon", func(f *Facts) { f.Sockets = []Socket{{Port: 4500}} }, "ports", Fail, "UDP port 4500", "ss -ulnp"},
 		{"foreign states", func(f *Facts) { f.XFRM.ForeignStates = []string{"a -> b spi 0x1"} }, "xfrm", Warn, "1 IPsec states", "ip xfrm state"},

@@ -123,9 +123,9 @@ func checkNFT(f *Facts) []Finding {
 	case !f.Kernel.XFRM:
 		return one("nft", Fail, "nft is not installed and this kernel has no XFRM: there is nothing to make the guard of", fix)
 	case v6:
-		return one("nft", Fail, "nft is not installed: the guard cannot drop IPv6 packets in clear that claim to come from a protected network", fix)
+		return one("nft", Fail, "nft is not installed: the userspace plane has no guard for IPv6 without it, and takes no such tunnel", fix)
 	}
-	return one("nft", Note, "nft is not installed: its rules were not looked at (the guard for IPv4 does without)", fix)
+	return one("nft", Warn, "nft is not installed: its rules were not looked at, and the guard does not see ICMP errors that quote what it protects", fix)
 }
 
 // checkClock: certificates are judged by it.
