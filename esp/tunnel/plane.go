@@ -85,6 +85,7 @@ type Plane struct {
 	asker    *socket                  // of probes over IPv4, with room of its own: they leave though traffic fills its socket
 	icmp     [2]*socket               // errors about size, IPv4 and IPv6
 	workers  []*worker
+	openers  []*worker // those of them that receive
 	running  sync.WaitGroup
 	done     chan struct{}
 	snap     atomic.Pointer[snapshot]
@@ -236,7 +237,7 @@ func (p *Plane) start() {
 		for i, s := range append([]*socket{first}, p.spread[k]...) {
 			in := newInWorker(p, kind(k), i)
 			in.from = newInbox(s, p.cfg.NATPort, p.offloads&OffloadReceive != 0)
-			p.workers = append(p.workers, &in.worker)
+			p.workers, p.openers = append(p.workers, &in.worker), append(p.openers, &in.worker)
 			p.running.Go(in.run)
 		}
 	}

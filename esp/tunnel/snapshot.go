@@ -106,6 +106,15 @@ type worker struct{ turn atomic.Uint64 }
 func (w *worker) begin() { w.turn.Add(1) }
 func (w *worker) end()   { w.turn.Add(1) }
 
+// Received is how many batches each receiving worker has dealt with: whether the host
+// spreads what comes over the cores.
+func (p *Plane) Received() (batches []uint64) {
+	for _, w := range p.openers {
+		batches = append(batches, w.turn.Load()/2)
+	}
+	return batches
+}
+
 // settle returns when no worker can still hold what the last snapshot no longer
 // shows. A worker that is asleep or between packets holds nothing.
 func (p *Plane) settle() {

@@ -10,10 +10,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"yumen/esp/tunnel"
+	"yumen/test/site"
 )
 
 // Whatever of the offloads a kernel lacks, at either end, traffic flows, and a
@@ -73,59 +75,80 @@ func (r *running) offloads(t *testing.T) string {
 	return ""
 }
 
+// addresses gives HostB one for each of so many tunnels, which are the spec's.
+func (two *TwoSites) addresses(t *testing.T, n int) (list []childSpec) {
+	t.Helper()
+	for i := range n {
+		addr := fmt.Sprintf("10.2.0.%d/32", 11+i)
+		Run(t, two.HostB, "ip", "addr", "add", addr, "dev", "lan")
+		list = append(list, childSpec{Local: "10.1.0.0/24", Remote: addr})
+	}
+	return list
+}
+
+// arrivals are what came of a numbered flow.
+type arrivals struct{ sent, got, late, worst int }
+
+// numberedFlows sends one flow into each tunnel of addresses, in runs of so many, and
+// waits for what comes.
+func (two *TwoSites) numberedFlows(t *testing.T, flows, run int, pause, length time.Duration) (list []arrivals) {
+	t.Helper()
+	results := make(chan arrivals, flows)
+	end := time.Now().Add(length)
+	for n := range flows {
+		to := &net.UDPAddr{IP: net.IPv4(10, 2, 0, byte(11+n)), Port: 7000}
+		var in, out *net.UDPConn
+		Check(t, two.HostB.Do(func() (err error) { in, err = net.ListenUDP("udp4", to); return err }))
+		_ = in.SetReadBuffer(8 << 20)
+		Check(t, two.HostA.Do(func() (err error) { out, err = net.DialUDP("udp4", nil, to); return err }))
+		sent := make(chan int, 1)
+		go func() { sent <- number(out, run, pause, end) }()
+		go func() {
+			r := arrive(in, end.Add(time.Second))
+			r.sent = <-sent
+			results <- r
+		}()
+	}
+	for range flows {
+		list = append(list, <-results)
+	}
+	return list
+}
+
+func arrive(in *net.UDPConn, end time.Time) (r arrivals) {
+	defer in.Close()
+	_ = in.SetReadDeadline(end)
+	var buf [2048]byte
+	top := 0
+	for {
+		size, err := in.Read(buf[:])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return r
+		}
+		if err != nil || size < 4 {
+			continue
+		}
+		number := int(binary.BigEndian.Uint32(buf[:]))
+		r.got++
+		if number < top {
+			r.late++
+			r.worst = max(r.worst, top-number)
+		}
+		top = max(top, number)
+	}
+}
+
 // Numbered datagrams of several flows, sent as fast as they go through several
-// queues: within a flow none comes later than the window is wide, which the replay
-// check of the receiver would drop, and none is dropped as a replay.
+// queues and tunnels: within a flow none comes later than the window is wide, which the
+// replay check of the receiver would drop, and none is dropped as a replay.
 func TestNumberedFlowsStayWithinTheWindow(t *testing.T) {
 	Need(t)
 	for _, encap := range []bool{true, false} {
 		t.Run(fmt.Sprintf("encap=%t", encap), func(t *testing.T) {
 			two := NewTwoSites(t)
-			a, b := two.both(t, spec{Children: subnets(), Encap: encap})
 			const flows = 4
-			type result struct{ got, late, worst int }
-			results := make(chan result, flows)
-			end := time.Now().Add(3 * time.Second)
-			for n := range flows {
-				var in *net.UDPConn
-				Check(t, two.HostB.Do(func() (err error) {
-					in, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(HostB4), Port: 7000 + n})
-					return err
-				}))
-				_ = in.SetReadBuffer(8 << 20)
-				go func() {
-					defer in.Close()
-					_ = in.SetReadDeadline(end.Add(time.Second))
-					var r result
-					var buf [2048]byte
-					top := 0
-					for {
-						size, err := in.Read(buf[:])
-						if errors.Is(err, os.ErrDeadlineExceeded) {
-							break
-						}
-						if err != nil || size < 4 {
-							continue
-						}
-						number := int(binary.BigEndian.Uint32(buf[:]))
-						r.got++
-						if number < top {
-							r.late++
-							r.worst = max(r.worst, top-number)
-						}
-						top = max(top, number)
-					}
-					results <- r
-				}()
-				var out *net.UDPConn
-				Check(t, two.HostA.Do(func() (err error) {
-					out, err = net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.ParseIP(HostB4), Port: 7000 + n})
-					return err
-				}))
-				go number(out, end)
-			}
-			for range flows {
-				r := <-results
+			a, b := two.both(t, spec{Children: two.addresses(t, flows), Encap: encap})
+			for _, r := range two.numberedFlows(t, flows, 24, 0, 3*time.Second) {
 				t.Logf("%d arrived, %d out of order, the worst by %d", r.got, r.late, r.worst)
 				if r.got < 1000 {
 					t.Errorf("only %d datagrams arrived: this test tests nothing", r.got)
@@ -135,35 +158,104 @@ func TestNumberedFlowsStayWithinTheWindow(t *testing.T) {
 				}
 			}
 			a.stop(t)
-			if c := b.stop(t); c["replayed"] > 0 {
-				t.Errorf("%d packets came later than the window", c["replayed"])
+			c := b.stop(t)
+			if c["replayed"] > 0 || c["wrong-path"] > 0 {
+				t.Errorf("%d packets came later than the window, %d at the wrong worker", c["replayed"], c["wrong-path"])
+			}
+			if runtime.NumCPU() > 1 && c["workers"] < 2 {
+				t.Errorf("%d worker received all: nothing was spread", c["workers"])
 			}
 		})
 	}
 }
 
-// number sends numbered datagrams, many in one call where the host can cut them.
-func number(c *net.UDPConn, end time.Time) {
+// The receiver's host joins what looks like one flow of UDP, whatever SPIs it carries:
+// every packet of every tunnel is opened all the same.
+func TestWhatTheHostJoinsOfSeveralTunnelsIsOpened(t *testing.T) {
+	Need(t)
+	two := NewTwoSites(t)
+	// Single packets on the wire, joined where they come in.
+	for _, x := range []struct {
+		at    *site.Space
+		iface string
+	}{{two.GatewayA, "wan"}, {two.Router, "wan-a"}, {two.Router, "wan-b"}} {
+		Run(t, x.at, "ip", "link", "set", "dev", x.iface, "gso_max_segs", "1")
+	}
+	const tsoOff, groOn = unix.ETHTOOL_STSO, unix.ETHTOOL_SGRO
+	Check(t, two.Router.Do(func() error { return setEthtool("wan-b", tsoOff, 0) }))
+	if err := two.GatewayB.Do(func() error { return setEthtool("wan", groOn, 1) }); err != nil {
+		t.Skipf("SKIP packets that a host joins: %v", err)
+	}
+	const flows = 4
+	s := spec{Children: two.addresses(t, flows), Encap: true, Without: tunnel.OffloadQueues}
+	a := start(t, two.GatewayA, s)
+	s.B, s.Without = true, 0
+	b := start(t, two.GatewayB, s)
+	stop := Capture(t, two.GatewayB, "wan", "udp port 4500 and greater 1300")
+	sent, got := 0, 0
+	for _, r := range two.numberedFlows(t, flows, 2, time.Millisecond, 2*time.Second) {
+		sent, got = sent+r.sent, got+r.got
+	}
+	joined := packets(t, two, stop())
+	a.stop(t)
+	c := b.stop(t)
+	t.Logf("%d sent, %d arrived, %d joined datagrams, %d workers", sent, got, joined, c["workers"])
+	if joined < 100 {
+		t.Skipf("SKIP packets that a host joins: this one joined %d", joined)
+	}
+	if c["wrong-path"] > 0 || got < sent*9/10 {
+		t.Errorf("of %d datagrams %d arrived, %d came to the wrong worker", sent, got, c["wrong-path"])
+	}
+}
+
+// setEthtool sets a word of a network card, in the namespace of the calling thread.
+func setEthtool(iface string, command, value uint32) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	words := [2]uint32{command, value}
+	var request struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}
+	copy(request.name[:], iface)
+	request.data = unsafe.Pointer(&words)
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); e != 0 {
+		return fmt.Errorf("ethtool %#x of %s: %w", command, iface, e)
+	}
+	return nil
+}
+
+// number sends numbered datagrams, so many in one call where the host can cut them, with
+// a pause now and then, and returns how many it sent.
+func number(c *net.UDPConn, run int, pause time.Duration, end time.Time) (n int) {
 	defer c.Close()
 	const size = 600
-	run := 1
+	cuts := false
 	if raw, err := c.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			if unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size) == nil {
-				run = 24
-			}
-		})
+		_ = raw.Control(func(fd uintptr) { cuts = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size) == nil })
+	}
+	if !cuts {
+		run = 1
 	}
 	b := make([]byte, size*run)
-	for n := 0; time.Now().Before(end); {
+	for calls := 0; time.Now().Before(end); calls++ {
 		for i := range run {
-			binary.BigEndian.PutUint32(b[i*size:], uint32(n))
-			n++
+			binary.BigEndian.PutUint32(b[i*size:], uint32(n+i))
 		}
 		if _, err := c.Write(b); err != nil {
 			time.Sleep(time.Millisecond)
+			continue
+		}
+		n += run
+		if pause > 0 && calls%8 == 0 {
+			time.Sleep(pause)
 		}
 	}
+	return n
 }
 
 // What the host makes of a run has, on the wire, the outer headers of single

@@ -136,6 +136,13 @@ func runPlane(file string) error {
 		fmt.Printf("usage %d in %d out %d replayed %d auth %d selector %d mtu %d\n",
 			i, u.In.Packets, u.Out.Packets, u.Replayed, u.BadAuth, u.BadSelector, u.EffectiveMTU)
 	}
+	workers := 0
+	for _, n := range p.Received() {
+		if n > 50 {
+			workers++
+		}
+	}
+	fmt.Println("count workers", workers) // that received more than a stray packet
 	for name, n := range p.Counters() {
 		if n > 0 {
 			fmt.Println("count", name, n)
@@ -200,7 +207,7 @@ func (s *spec) suite() policy.Suite {
 
 func (s *spec) child(i int, t policy.Tunnel) esp.Child {
 	key := cmp.Or(s.Children[i].Key, i+1)
-	toB, toA := byte(2*key), byte(2*key+1)
+	toB, toA := byte(3*key), byte(3*key+1) // odd and even ones in each direction: see spreadBySPI
 	half := func(n byte) esp.Half {
 		key := bytes.Repeat([]byte{n}, esp.KeymatLen(s.suite()))
 		return esp.Half{SPI: esp.SPI(0x1000 + uint32(n)), Keymat: secret.New(key)}
