@@ -14,6 +14,7 @@ import (
 // whose operator sits outside. What became of the daemon and of the configuration is
 // all the same: the operator gets in by port 22, and nothing else passes.
 func TestTheGuardOfABootNeedsNothingButItsFile(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	everything := `site: a
 peers:

@@ -207,6 +207,7 @@ func (s *stage) scrape(at string) (text string, err error) {
 
 // TestCheckTellsEveryFaultWithoutTouchingTheMachine in one run.
 func TestCheckTellsEveryFaultWithoutTouchingTheMachine(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	s.need(s.A.Configure(endA().policy()))
 	out, err := s.A.Command("check")

@@ -15,6 +15,7 @@ const (
 
 // TestEverythingOfABranchGoesThroughTheCentre has selectors 0.0.0.0/0 and ::/0.
 func TestEverythingOfABranchGoesThroughTheCentre(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	annex := s.annex()
 	s.need(s.A.Configure(`site: branch

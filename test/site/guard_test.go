@@ -13,6 +13,7 @@ import (
 // outside and a router that would carry the inner networks. The last step, without
 // the guard, proves that the search finds what it looks for.
 func TestNothingInnerIsSeenOutsideWhateverBecomesOfTheDaemon(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	flows := s.Flows()
 	fromA := []site.Flow{flows[0], flows[2]}

@@ -56,6 +56,7 @@ func hubPolicy(spokes ...site.Place) string {
 }
 
 func TestSpokesReachEachOtherThroughTheHub(t *testing.T) {
+	t.Parallel()
 	s, star := newStar(t, "hub", "north", "south")
 	hub, north, south := star.Places[0], star.Places[1], star.Places[2]
 	s.need(hub.Gateway.Configure(hubPolicy(north, south)), north.Gateway.Configure(spokePolicy(north, hub)),

@@ -11,6 +11,7 @@ import (
 // A gateway that does not know the length of the peer's ICV learns it by the first
 // packet, answers that very packet with it, and says which line makes it explicit.
 func TestAnUnknownICVLengthIsLearnedFromThePeer(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	a, b := endA(), endB()
 	a.tunnelKeys += ", icv_bits: auto"

@@ -16,6 +16,7 @@ const natd = ",20,20"
 // TestNegotiationStandsBeforeIndependentJudges has real daemons negotiate and
 // tshark, and `yumen decode`, look at what was on the wire.
 func TestNegotiationStandsBeforeIndependentJudges(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		v6    bool
@@ -97,6 +98,7 @@ func (s *stage) fragmented(file string, v6, want bool) {
 }
 
 func TestDecoderNamesOneFlippedBit(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	stop := s.capture(s.Router, "to-b")
 	s.run(endA(), endB())
@@ -159,6 +161,7 @@ func TestBothEndsMayStartAtOnce(t *testing.T) {
 // TestPathThatDropsFragmentsIsPassedInPieces where both ends agreed to cut large
 // messages themselves (payload 132).
 func TestPathThatDropsFragmentsIsPassedInPieces(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	s.largeCertificates()
 	s.filter(`table inet yumen_path {

@@ -57,6 +57,7 @@ func (s *stage) whole(size int) bool {
 // The least that every path of IPv6 carries is enough for main mode, whatever the size
 // of the certificates: the router cuts messages 2 and 3, or says that the gateways must.
 func TestMainModePassesAPathOf1280Bytes(t *testing.T) {
+	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%t", v6), func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,7 @@ import (
 // Two gateways that agreed on other ports negotiate and talk there, and neither
 // sends a packet to those of the standard.
 func TestOtherPortsCarryNegotiationAndTraffic(t *testing.T) {
+	t.Parallel()
 	for _, encap := range []bool{false, true} {
 		t.Run(fmt.Sprintf("encap %t", encap), func(t *testing.T) {
 			s := newTwoSites(t)

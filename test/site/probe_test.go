@@ -60,6 +60,7 @@ func (s *stage) block(out string) string {
 // A daemon that takes one form only is called by the real command: first without
 // credentials, then with them; the entry that comes of it runs.
 func TestProbeFindsTheFormOfADaemonAndItsEntryConnects(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	a, b := endA(), endB()
 	b.peerKeys = odd
@@ -117,6 +118,7 @@ func (s *stage) over(p *site.Process, limit time.Duration) {
 
 // A daemon dials a probe that listens.
 func TestProbeThatListensIsDialledByADaemon(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	a, b := endA(), endB()
 	b.peerKeys, b.tunnelKeys = odd+", dpd: {interval: 2s, tries: 5}", ""
@@ -133,6 +135,7 @@ func TestProbeThatListensIsDialledByADaemon(t *testing.T) {
 
 // Two commands meet: a conformance peer that deviates, and a probe.
 func TestConformPlaysAPeerThatProbeRecognises(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	a, b := endA(), endB()
 	s.need(s.A.Configure(a.policy()), s.B.Configure(b.policy()))

@@ -13,6 +13,7 @@ import (
 // proven session showed, and after a restart calls it in that form at once,
 // although the peer now takes no other.
 func TestLearnedDialectOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
 	const spoken = "ike_sm4_id: 127, sk_encoding: c1c2c3, qm_hash: std-full"
 	s := newTwoSites(t)
 	a, b := endA(), endB()

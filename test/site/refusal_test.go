@@ -15,6 +15,7 @@ import (
 // TestRefusalsAreToldWhereTheyAreKnown: whatever does not fit, nothing is set up,
 // nothing inner leaves, and the end that knows the reason tells it.
 func TestRefusalsAreToldWhereTheyAreKnown(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		prepare func(s *stage, a, b *end)
@@ -126,6 +127,7 @@ func (s *stage) nothingSetUp(stop func() string) {
 // TestCertificateThatExpiresIsRefusedFromThenOn: the initiator's lasts for a few
 // seconds more, and its own clock does not see it.
 func TestCertificateThatExpiresIsRefusedFromThenOn(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	a, b := endA(), endB()
 	a.tunnelKeys, b.peerKeys = ", start: respond", ", clock_skew: 0s"
@@ -153,6 +155,7 @@ func TestCertificateThatExpiresIsRefusedFromThenOn(t *testing.T) {
 
 // TestSwappedOwnCertificatesAreRefusedAtStart before anything of the machine is touched.
 func TestSwappedOwnCertificatesAreRefusedAtStart(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	s.need(s.A.Configure(endA().policy(), "tun: yumen7"), s.swap(s.A, "crt"), s.swap(s.A, "key"))
 	for _, order := range []string{"check", "run"} {

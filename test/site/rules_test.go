@@ -9,6 +9,7 @@ import (
 
 // TestBypassGoesInClearAndDropGoesNowhere has rules by port beside the tunnels.
 func TestBypassGoesInClearAndDropGoesNowhere(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	a, b := endA(), endB()
 	a.rules = `  - {name: ssh4, action: bypass, local: 10.1.0.0/24, remote: 10.2.0.0/24, protocol: tcp, remote_port: 22}

@@ -22,6 +22,8 @@ const (
 	quiet   = 700 * time.Millisecond
 )
 
+// Tests that wait more than they work, and hold nobody to a second, are parallel; those
+// of seconds come before them, one by one.
 func TestMain(m *testing.M) { os.Exit(runAll(m)) }
 
 func runAll(m *testing.M) int {

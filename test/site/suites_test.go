@@ -9,6 +9,7 @@ import (
 )
 
 func TestEverySuiteCarriesTrafficAndVerifies(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name       string
 		a, b       string // keys of the tunnels
@@ -80,6 +81,7 @@ func (s *stage) onPort4500(file string, encap bool) {
 // TestDifferentICVLengthsPassNothing: the length is not negotiated (HMAC-SM3 has
 // one number), so only the data plane can tell.
 func TestDifferentICVLengthsPassNothing(t *testing.T) {
+	t.Parallel()
 	s := newTwoSites(t)
 	a, b := endA(), endB()
 	b.tunnelKeys += ", icv_bits: 256"
