@@ -41,6 +41,7 @@ type both struct {
 	kernel   kernelSide
 	open     func() (userSide, error)
 	device   string // of the userspace plane
+	before   uint64 // what the kernel had counted as noStates
 	placed   func(name, plane, why string)
 	narrowed func() // Narrow may have an answer
 	events   chan esp.Event
@@ -73,6 +74,7 @@ func newBoth(k kernelSide, device string, open func() (userSide, error)) *both {
 	b := &both{kernel: k, open: open, device: device, events: make(chan esp.Event), echoes: make(chan esp.Echo, 1024), done: make(chan struct{}),
 		placed: func(string, string, string) {}, narrowed: func() {}, advice: map[[2]netip.Addr]advice{}, chosen: map[string]string{}, children: map[esp.ChildID]resident{},
 		sending: map[string]esp.ChildID{}, told: map[string]string{}, share: map[string]bool{}, steers: map[string][]esp.Weight{}, muted: map[string]bool{}}
+	b.before = k.Counters()[noStates]
 	b.forward(k)
 	return b
 }

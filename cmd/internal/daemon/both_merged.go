@@ -38,17 +38,20 @@ func (b *both) Current(name string) string {
 	return b.current(name)
 }
 
+// noStates is the kernel's name for packets of an SPI that it does not know.
+const noStates = "XfrmInNoStates"
+
 // Counters merges those of the planes. The kernel counts each packet of protocol 50
 // that is not its own as of no state, also those that the userspace plane opens or
-// has counted as unknown: they are left out.
+// has counted as unknown: they are left out, and so is what a gateway before this one
+// had, since nobody knows how many of those were such.
 func (b *both) Counters() map[string]uint64 {
 	out := map[string]uint64{}
 	for _, x := range b.planes() {
 		maps.Copy(out, x.Counters())
 	}
-	const noStates = "XfrmInNoStates"
 	if n, ok := out[noStates]; ok {
-		out[noStates] = n - min(n, out["raw-received"])
+		out[noStates] = n - min(n, b.before+out["raw-received"])
 	}
 	return out
 }

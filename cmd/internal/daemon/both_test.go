@@ -99,7 +99,7 @@ type pairOf struct {
 func newPair(t *testing.T, p *policy.Policy) *pairOf {
 	t.Helper()
 	x := &pairOf{}
-	x.kernel = &fakeSide{name: "kernel", diary: &x.diary, events: make(chan esp.Event), echoes: make(chan esp.Echo)}
+	x.kernel = &fakeSide{name: "kernel", diary: &x.diary, counters: map[string]uint64{"XfrmInNoStates": 100}, events: make(chan esp.Event), echoes: make(chan esp.Echo)}
 	x.user = &fakeSide{name: "user", diary: &x.diary, events: make(chan esp.Event), echoes: make(chan esp.Echo)}
 	x.both = newBoth(x.kernel, "yumen0", func() (userSide, error) { return x.user, x.user.do("open") })
 	if err := x.SetPolicy(p); err != nil {
@@ -267,7 +267,7 @@ func TestTunnelsThatShareAddressesDoNotMoveApart(t *testing.T) {
 
 func TestBothPlanesSpeakAsOne(t *testing.T) {
 	x := newPair(t, parseTunnels(t, ", encap: off", "name: a, remote: 10.2.0.0/16", "name: g, remote: 10.3.0.0/16, suites: [sm4gcm128]"))
-	x.kernel.counters = map[string]uint64{"XfrmInNoStates": 12}
+	x.kernel.counters = map[string]uint64{"XfrmInNoStates": 100 + 12}
 	x.user.counters = map[string]uint64{"raw-received": 10, "sealed": 3}
 	if got := x.Counters(); got["XfrmInNoStates"] != 2 || got["sealed"] != 3 {
 		t.Errorf("counted %v", got)
