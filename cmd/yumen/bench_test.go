@@ -99,12 +99,12 @@ func TestAQuickBenchMeasuresAPairAndLeavesNothing(t *testing.T) {
 	if err := errors.Join(err, json.Unmarshal(b, &r)); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Throughput) < 10 || len(r.Loss) < 10 || len(r.Latency) < 8 || len(r.Tunnels) < 1 || len(r.Kernels) < 2 {
+	if len(r.Throughput) < 24 || len(r.Loss) < 12 || len(r.Latency) < 12 || len(r.Tunnels) < 1 || len(r.Kernels) < 2 {
 		t.Errorf("figures are missing: %s", table)
 	}
 	seen := map[string]int{}
 	for _, x := range r.Throughput {
-		seen[x.Way]++
+		seen[fmt.Sprint(x.Way, x.Directions)]++
 		if x.Mbit <= 0 || x.Packets <= 0 || x.Loss > 20 {
 			t.Errorf("throughput %+v", x)
 		}
@@ -115,7 +115,7 @@ func TestAQuickBenchMeasuresAPairAndLeavesNothing(t *testing.T) {
 		}
 	}
 	for _, x := range r.Latency {
-		if x.Median <= 0 || x.P99 < x.Median || x.Samples < 25 {
+		if x.Median <= 0 || x.Delay <= 0 || x.P99 < x.Median || x.Samples < 25 {
 			t.Errorf("latency %+v", x)
 		}
 	}
@@ -124,7 +124,7 @@ func TestAQuickBenchMeasuresAPairAndLeavesNothing(t *testing.T) {
 			t.Errorf("tunnels %+v", x)
 		}
 	}
-	if seen["cbc"] < 5 || seen["gcm-udp"] < 5 {
+	if seen["cbc1"] < 6 || seen["cbc2"] < 6 || seen["gcm-udp1"] < 6 || seen["gcm-udp2"] < 6 {
 		t.Errorf("throughput by way: %v", seen)
 	}
 	planes := map[string]bool{}

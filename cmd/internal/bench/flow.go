@@ -15,7 +15,7 @@ var addrNone netip.AddrPort
 func (o Options) trialTime() time.Duration { return time.Duration(o.Seconds * float64(time.Second)) }
 
 // measureLoss sends all that the generator can, several times.
-func (o Options) measureLoss(ctx context.Context, s *stream) (Loss, error) {
+func (o Options) measureLoss(ctx context.Context, s streams) (Loss, error) {
 	var offered, received, packets, loss []float64
 	for range o.Rounds {
 		t, err := s.offer(ctx, 0, o.trialTime())
@@ -25,14 +25,14 @@ func (o Options) measureLoss(ctx context.Context, s *stream) (Loss, error) {
 		offered, received = append(offered, t.offered()), append(received, t.arrived())
 		packets, loss = append(packets, t.rate()), append(loss, t.loss())
 	}
-	return Loss{Case: s.load.name, Offered: milli(median(offered)), Received: milli(median(received)),
+	return Loss{Case: s[0].load.name, Offered: milli(median(offered)), Received: milli(median(received)),
 		Packets: milli(median(packets)), Loss: milli(median(loss))}, nil
 }
 
 // measureThroughput halves its way to the highest rate that loses no more than is
 // accepted, below somewhat more than what got through at the full rate, and then
 // confirms it by the median of several trials; what is not confirmed goes down.
-func (o Options) measureThroughput(ctx context.Context, s *stream, full float64) (Throughput, error) {
+func (o Options) measureThroughput(ctx context.Context, s streams, full float64) (Throughput, error) {
 	low, high := 0.0, 1.2*full
 	for range o.Steps {
 		rate := (low + high) / 2
@@ -59,7 +59,7 @@ func (o Options) measureThroughput(ctx context.Context, s *stream, full float64)
 			}
 			received, packets, loss = append(received, t.arrived()), append(packets, t.rate()), append(loss, t.loss())
 		}
-		found = Throughput{Case: s.load.name, Mbit: milli(median(received)), Packets: milli(median(packets)), Loss: milli(median(loss))}
+		found = Throughput{Case: s[0].load.name, Directions: len(s), Mbit: milli(median(received)), Packets: milli(median(packets)), Loss: milli(median(loss))}
 		if found.Loss <= o.AcceptLoss {
 			return found, nil
 		}
@@ -109,7 +109,7 @@ func (o Options) measureLatency(ctx context.Context, p *pair, l load) (Latency, 
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		took, err := trip(c, uint64(i), l.lengths[0]-p.header)
+		took, err := trip(c, uint64(i), l.lengths[i%len(l.lengths)]-p.header)
 		if errors.Is(err, errLost) {
 			out.Lost++
 		} else if err != nil {
@@ -122,7 +122,8 @@ func (o Options) measureLatency(ctx context.Context, p *pair, l load) (Latency, 
 	if len(trips) == 0 {
 		return out, errors.New("no packet came back")
 	}
-	out.Samples, out.Median, out.P99 = len(trips), milli(median(trips)), milli(percentile(trips, 99))
+	out.Samples, out.Delay = len(trips), milli(mean(trips)/2)
+	out.Median, out.P99 = milli(median(trips)), milli(percentile(trips, 99))
 	return out, nil
 }
 

@@ -12,7 +12,7 @@ import (
 // family is the addresses of a pair: hosts behind gateways, and the wire between.
 type family struct {
 	name                         string
-	header                       int // of IP and UDP, bytes
+	header                       int // of Ethernet with its checksum, IP and UDP, bytes
 	bits                         int // of a host's network
 	hostA, innerA, innerB, hostB string
 	outerA, outerB               string
@@ -21,24 +21,31 @@ type family struct {
 
 func families() []family {
 	return []family{
-		{"IPv4", 28, 24, "10.1.0.10", "10.1.0.1", "10.2.0.1", "10.2.0.10", "192.0.2.1", "192.0.2.2", "10.1.0.0/24", "10.2.0.0/24"},
-		{"IPv6", 48, 64, "fd01::10", "fd01::1", "fd02::1", "fd02::10", "2001:db8::1", "2001:db8::2", "fd01::/64", "fd02::/64"},
+		{"IPv4", ethernet + 28, 24, "10.1.0.10", "10.1.0.1", "10.2.0.1", "10.2.0.10", "192.0.2.1", "192.0.2.2", "10.1.0.0/24", "10.2.0.0/24"},
+		{"IPv6", ethernet + 48, 64, "fd01::10", "fd01::1", "fd02::1", "fd02::10", "2001:db8::1", "2001:db8::2", "fd01::/64", "fd02::/64"},
 	}
 }
 
-// load is a pattern of lengths of IP packets, repeated.
+// ethernet is what a frame has besides its IP packet: a header of 14 bytes and a
+// checksum of 4, as who names lengths of frames counts them.
+const ethernet = 14 + 4
+
+// load is a pattern of lengths of Ethernet frames, repeated.
 type load struct {
 	name    string
 	lengths []int
 }
 
-// loads are what GM/T 0023 names, and the simple mix of the Internet.
+// loads are what GM/T 0023 names, and the simple mix of the Internet. A frame of 64 bytes
+// has no room for IPv6, UDP and a number: the smallest that has takes its place.
 func (f family) loads() []load {
-	if f.header == 48 {
-		return []load{{"IPv6 64", []int{64}}, {"IPv6 1408", []int{1408}}}
+	small, large := 64, 1428
+	if f.name == "IPv6" {
+		small, large = f.header+numberLen, 1408
 	}
-	return []load{{"IPv4 64", []int{64}}, {"IPv4 1428", []int{1428}},
-		{"IPv4 IMIX 64x7 576x4 1428x1", []int{64, 576, 64, 64, 576, 64, 1428, 64, 576, 64, 576, 64}}}
+	one := func(n int) load { return load{fmt.Sprintf("%s %d", f.name, n), []int{n}} }
+	return []load{one(small), one(large), {fmt.Sprintf("%s IMIX %dx7 576x4 %dx1", f.name, small, large),
+		[]int{small, 576, small, small, 576, small, large, small, 576, small, 576, small}}}
 }
 
 // pair is two hosts behind two gateways with a wire between, all in namespaces.

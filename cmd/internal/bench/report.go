@@ -46,18 +46,27 @@ type Conditions struct {
 	Notes      []string `json:"notes"`
 }
 
-// Throughput is the highest rate found at which no more is lost than accepted, one
-// direction. Rates count inner IP packets, headers included.
+// Throughput is the highest rate found at which no more is lost than accepted: of both
+// directions together, at the same time, or of one alone. Rates count inner frames.
 type Throughput struct {
-	Plane   string  `json:"plane"`
-	Way     string  `json:"way"`
-	Case    string  `json:"case"`
-	Mbit    float64 `json:"mbit_per_s"`
-	Packets float64 `json:"packets_per_s"`
-	Loss    float64 `json:"loss_percent"` // median at that rate
+	Plane      string  `json:"plane"`
+	Way        string  `json:"way"`
+	Case       string  `json:"case"`
+	Directions int     `json:"directions"`
+	Mbit       float64 `json:"mbit_per_s"`
+	Packets    float64 `json:"packets_per_s"`
+	Loss       float64 `json:"loss_percent"` // median at that rate
 }
 
-// Loss is what becomes of all that the generator can send.
+// directions is how people say it.
+func directions(n int) string {
+	if n == 2 {
+		return "both"
+	}
+	return "one"
+}
+
+// Loss is what becomes of all that the generator can send, in both directions.
 type Loss struct {
 	Plane    string  `json:"plane"`
 	Way      string  `json:"way"`
@@ -68,11 +77,14 @@ type Loss struct {
 	Loss     float64 `json:"loss_percent"`
 }
 
-// Latency is of round trips through both gateways at a low rate, in microseconds.
+// Latency is of packets through both gateways at a low rate, in microseconds. Delay is
+// what the standard asks for, the mean one way: half a round trip. The others are of
+// round trips.
 type Latency struct {
 	Plane   string  `json:"plane"`
 	Way     string  `json:"way"`
 	Case    string  `json:"case"`
+	Delay   float64 `json:"mean_one_way_us"`
 	Median  float64 `json:"median_us"`
 	P99     float64 `json:"p99_us"`
 	Samples int     `json:"samples"`
@@ -132,6 +144,14 @@ func median(values []float64) float64 {
 	return (s[n/2-1] + s[n/2]) / 2
 }
 
+// mean is that of the values; 0 of none.
+func mean(values []float64) (sum float64) {
+	for _, v := range values {
+		sum += v
+	}
+	return sum / float64(max(len(values), 1))
+}
+
 // percentile is the smallest value that p percent of all do not exceed; 0 of none.
 func percentile(values []float64, p float64) float64 {
 	if len(values) == 0 {
@@ -163,7 +183,7 @@ type Options struct {
 
 // Standard is a run of a few minutes.
 func Standard() Options {
-	return Options{Seconds: 2, Rounds: 3, Steps: 6, Tunnels: 500, AcceptLoss: 0.1,
+	return Options{Seconds: 2, Rounds: 3, Steps: 6, Tunnels: 500,
 		Ways: []string{"cbc", "cbc-udp", "gcm-udp"}, Program: "/proc/self/exe"}
 }
 

@@ -20,9 +20,9 @@ func sample() *Report {
 	m := Machine{Cores: 2, Kernel: "6.1.0", Path: "vaes", ConstantTime: true}
 	m.readCPU("model name\t: A <fast> CPU\nflags\t\t: fpu aes avx2 vaes vpclmulqdq pclmulqdq\n")
 	r := &Report{When: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Machine: m, Conditions: Standard().conditions(),
-		Throughput: []Throughput{{"user", "cbc", "IPv4 64", 51.25, 100097.7, 0.05}, {"user", "gcm-udp", "IPv4 1428", 1143, 100052.5, 0}},
+		Throughput: []Throughput{{"user", "cbc", "IPv4 64", 2, 51.25, 100097.7, 0.05}, {"user", "gcm-udp", "IPv4 1428", 1, 1143, 100052.5, 0}},
 		Loss:       []Loss{{"user", "cbc", "IPv4 64", 80, 60, 117187.5, 25}},
-		Latency:    []Latency{{"user", "cbc", "IPv4 64", 95.5, 210.125, 1499, 1}},
+		Latency:    []Latency{{"user", "cbc", "IPv4 64", 49.25, 95.5, 210.125, 1499, 1}},
 		Tunnels:    []Tunnels{{"user", 420.5, 1.9, 526.316, 500, 2, 41.2, 48.5}, {"kernel", 400, 0, 0, 5, 0, 40, 30}},
 		Kernels:    []Kernel{{"generic", false, "ESP:SM4_CBC/HMAC_SM3_96", 230, 500}, {"vaes", true, "ESP:SM4_CBC/HMAC_SM3_96", 2001, 1450}},
 	}
@@ -117,6 +117,36 @@ func TestEachNumberOfItsTrialCountsOnce(t *testing.T) {
 	lost := trial{sent: 4, received: 3, sentBytes: 4e6, receivedBytes: 3e6, sending: time.Second, receiving: 2 * time.Second}
 	if lost.loss() != 25 || lost.offered() != 32 || lost.arrived() != 12 || lost.rate() != 1.5 {
 		t.Errorf("loss %v, offered %v, arrived %v, rate %v", lost.loss(), lost.offered(), lost.arrived(), lost.rate())
+	}
+}
+
+func TestLengthsAreThoseOfFramesAndBothDirectionsAreSummed(t *testing.T) {
+	want := map[string][2]int{"IPv4": {46, 1410}, "IPv6": {56, 1390}} // IP packets
+	for _, f := range families() {
+		loads := f.loads()
+		for i, n := range want[f.name] {
+			if got := loads[i].lengths[0] - ethernet; got != n {
+				t.Errorf("%s: an IP packet of %d bytes, want %d", loads[i].name, got, n)
+			}
+		}
+		mix := map[int]int{}
+		for _, n := range loads[2].lengths {
+			mix[n]++
+			if n-f.header < numberLen {
+				t.Errorf("%s: %d bytes have no room for a number", loads[2].name, n)
+			}
+		}
+		if mix[loads[0].lengths[0]] != 7 || mix[576] != 4 || mix[loads[1].lengths[0]] != 1 {
+			t.Errorf("%s: %v", loads[2].name, mix)
+		}
+	}
+	sum := trial{sent: 4, received: 3, sentBytes: 4e6, receivedBytes: 3e6, sending: time.Second, receiving: 2 * time.Second}
+	sum.add(trial{sent: 6, received: 6, sentBytes: 6e6, receivedBytes: 6e6, sending: 2 * time.Second, receiving: time.Second})
+	if sum.loss() != 10 || sum.offered() != 40 || sum.arrived() != 36 || sum.rate() != 4.5 {
+		t.Errorf("loss %v, offered %v, arrived %v, rate %v", sum.loss(), sum.offered(), sum.arrived(), sum.rate())
+	}
+	if m := mean([]float64{1, 2, 6}); m != 3 || mean(nil) != 0 {
+		t.Errorf("mean %v", m)
 	}
 }
 

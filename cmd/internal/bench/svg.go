@@ -40,18 +40,18 @@ func (r *Report) Plots(dir string) (files []string, err error) {
 
 // charts are those that have a bar.
 func (r *Report) charts() (list []chart) {
-	thr, loss := chart{name: "throughput", title: "Throughput, Mbit/s"}, chart{name: "loss", title: "Loss at the full rate of the generator, %"}
-	lat, tun := chart{name: "latency", title: "Round trip, microseconds"}, chart{name: "tunnels", title: "New tunnels per second"}
+	thr, loss := chart{name: "throughput", title: "Throughput of both directions together and of one, Mbit/s"}, chart{name: "loss", title: "Loss at the full rate of the generator, %"}
+	lat, tun := chart{name: "latency", title: "Delay and round trips, microseconds"}, chart{name: "tunnels", title: "New tunnels per second"}
 	ker := chart{name: "kernels", title: "Crypto kernels on one core, Mbit/s"}
 	for _, x := range r.Throughput {
-		thr.bars = append(thr.bars, bar{x.Plane + ", " + x.Way + ", " + x.Case, x.Mbit})
+		thr.bars = append(thr.bars, bar{x.Plane + ", " + x.Way + ", " + x.Case + ", " + directions(x.Directions), x.Mbit})
 	}
 	for _, x := range r.Loss {
 		loss.bars = append(loss.bars, bar{x.Plane + ", " + x.Way + ", " + x.Case, x.Loss})
 	}
 	for _, x := range r.Latency {
 		what := x.Plane + ", " + x.Way + ", " + x.Case
-		lat.bars = append(lat.bars, bar{what + ", median", x.Median}, bar{what + ", p99", x.P99})
+		lat.bars = append(lat.bars, bar{what + ", mean one way", x.Delay}, bar{what + ", median", x.Median}, bar{what + ", p99", x.P99})
 	}
 	for _, x := range r.Tunnels {
 		tun.bars = append(tun.bars, bar{x.Plane, x.PerSecond})

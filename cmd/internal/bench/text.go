@@ -56,17 +56,17 @@ type table struct {
 }
 
 func (r *Report) tables() []table {
-	thr := table{title: "Throughput, one direction", head: []string{"plane", "way", "IP packets", "Mbit/s", "packets/s", "lost"}}
+	thr := table{title: "Throughput, of both directions together and of one alone", head: []string{"plane", "way", "frames", "directions", "Mbit/s", "frames/s", "lost"}}
 	for _, x := range r.Throughput {
-		thr.rows = append(thr.rows, []string{x.Plane, x.Way, x.Case, num(x.Mbit, 1), num(x.Packets, 0), num(x.Loss, 3) + " %"})
+		thr.rows = append(thr.rows, []string{x.Plane, x.Way, x.Case, directions(x.Directions), num(x.Mbit, 1), num(x.Packets, 0), num(x.Loss, 3) + " %"})
 	}
-	loss := table{title: "Loss when all is sent that the generator can send", head: []string{"plane", "way", "IP packets", "offered Mbit/s", "received Mbit/s", "packets/s", "lost"}}
+	loss := table{title: "Loss when all is sent that the generator can send, in both directions", head: []string{"plane", "way", "frames", "offered Mbit/s", "received Mbit/s", "frames/s", "lost"}}
 	for _, x := range r.Loss {
 		loss.rows = append(loss.rows, []string{x.Plane, x.Way, x.Case, num(x.Offered, 1), num(x.Received, 1), num(x.Packets, 0), num(x.Loss, 3) + " %"})
 	}
-	lat := table{title: "Latency, round trip at a low rate", head: []string{"plane", "way", "IP packets", "median us", "p99 us", "samples", "lost"}}
+	lat := table{title: "Delay at a low rate: one way, and round trips", head: []string{"plane", "way", "frames", "mean one way us", "median round trip us", "p99 us", "samples", "lost"}}
 	for _, x := range r.Latency {
-		lat.rows = append(lat.rows, []string{x.Plane, x.Way, x.Case, num(x.Median, 1), num(x.P99, 1), fmt.Sprint(x.Samples), fmt.Sprint(x.Lost)})
+		lat.rows = append(lat.rows, []string{x.Plane, x.Way, x.Case, num(x.Delay, 1), num(x.Median, 1), num(x.P99, 1), fmt.Sprint(x.Samples), fmt.Sprint(x.Lost)})
 	}
 	tun := table{title: "Tunnels: main mode and quick mode, each peer with certificates of its own",
 		head: []string{"plane", "new/s", "gateway ms CPU", "new/s per gateway core", "concurrent", "repeated", "KiB each", "resident MiB"}}

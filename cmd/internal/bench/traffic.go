@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,6 +20,7 @@ const (
 	drainAfter = 150 * time.Millisecond // of silence nothing more comes
 	drainMost  = 2 * time.Second
 	seqBits    = 40 // of the number in a datagram; above it stands the trial
+	numberLen  = 8  // of both
 )
 
 // many sends and receives several datagrams by one system call.
@@ -45,7 +48,7 @@ type stream struct {
 // trial is what became of one flow.
 type trial struct {
 	sent, received           int
-	sentBytes, receivedBytes int // of IP packets
+	sentBytes, receivedBytes int // of frames
 	sending, receiving       time.Duration
 }
 
@@ -62,24 +65,58 @@ func (t trial) rate() float64    { return float64(t.received) / t.receiving.Seco
 
 func mbit(bytes int, d time.Duration) float64 { return float64(bytes) * 8 / 1e6 / d.Seconds() }
 
-// stream opens the flow of a load.
-func (p *pair) stream(l load) (*stream, error) {
+// streams are flows at the same time, of which each has its share of a rate.
+type streams []*stream
+
+// streams opens a flow of a load in each direction.
+func (p *pair) streams(l load) (list streams, err error) {
 	a, b := p.ends(9)
-	to, err := p.hostB.udp(b, addrNone)
-	if err != nil {
-		return nil, err
+	for _, way := range []struct {
+		from, to *space
+		src, dst netip.AddrPort
+	}{{p.hostA, p.hostB, a, b}, {p.hostB, p.hostA, netip.AddrPortFrom(b.Addr(), 0), netip.AddrPortFrom(a.Addr(), b.Port())}} {
+		s := &stream{load: l, header: p.header}
+		if s.to, err = way.to.udp(way.dst, addrNone); err == nil {
+			if s.from, err = way.from.udp(way.src, way.dst); err != nil {
+				s.to.Close()
+			}
+		}
+		if err != nil {
+			list.close()
+			return nil, err
+		}
+		list = append(list, s)
 	}
-	from, err := p.hostA.udp(a, b)
-	if err != nil {
-		to.Close()
-		return nil, err
-	}
-	return &stream{load: l, header: p.header, from: from, to: to}, nil
+	return list, nil
 }
 
-func (s *stream) close() {
-	s.from.Close()
-	s.to.Close()
+func (list streams) close() {
+	for _, s := range list {
+		s.from.Close()
+		s.to.Close()
+	}
+}
+
+// offer has all flows send for d, rate packets a second together, or as many as they can
+// where rate is 0.
+func (list streams) offer(ctx context.Context, rate float64, d time.Duration) (sum trial, err error) {
+	trials, faults := make([]trial, len(list)), make([]error, len(list))
+	var all sync.WaitGroup
+	for i, s := range list {
+		all.Go(func() { trials[i], faults[i] = s.offer(ctx, rate/float64(len(list)), d) })
+	}
+	all.Wait()
+	for _, t := range trials {
+		sum.add(t)
+	}
+	return sum, errors.Join(faults...)
+}
+
+// add takes a flow of the same time in.
+func (t *trial) add(u trial) {
+	t.sent, t.received = t.sent+u.sent, t.received+u.received
+	t.sentBytes, t.receivedBytes = t.sentBytes+u.sentBytes, t.receivedBytes+u.receivedBytes
+	t.sending, t.receiving = max(t.sending, u.sending), max(t.receiving, u.receiving)
 }
 
 // offer sends packets for d, rate of them a second, or as many as it can where rate
@@ -180,7 +217,7 @@ func (c *counter) run(from *net.UDPConn) error {
 }
 
 func (c *counter) take(b []byte, now time.Time) {
-	if len(b) < 8 {
+	if len(b) < numberLen {
 		return
 	}
 	x := binary.BigEndian.Uint64(b)
