@@ -76,13 +76,6 @@ func TestRouteBased(t *testing.T) {
 // What probes found out about a path, senders behind us hear of, and usage says it.
 func TestALearnedPathIsToldToSenders(t *testing.T) {
 	w := inside(t)
-	flush := func() {
-		ip(t, w.ga, "-4", "route", "flush", "cache")
-		ip(t, w.ga, "-6", "route", "flush", "cache")
-		ip(t, w.ha, "-4", "route", "flush", "cache")
-		ip(t, w.ha, "-6", "route", "flush", "cache")
-	}
-	t.Cleanup(flush)
 	a, b := w.open(t, false, kernel), w.open(t, true, kernel)
 	const learned = 1400
 	for n, f := range []form{{icv: 96}, {icv: 128, udp: true}, {icv: 96, v6: true}, {icv: 256, v6: true, udp: true}} {
@@ -106,7 +99,7 @@ func TestALearnedPathIsToldToSenders(t *testing.T) {
 			t.Errorf("%s: an IPv6 sender hears of %d bytes, want %d", f, got, want)
 		}
 		remove(t, n, a, b)
-		flush()
+		w.forgetPaths(t)
 		time.Sleep(2100 * time.Millisecond) // what was looked up is good for so long
 	}
 }

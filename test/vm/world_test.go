@@ -82,8 +82,19 @@ func inside(t *testing.T) *world {
 				t.Errorf("clean up: %v", err)
 			}
 		}
+		only.forgetPaths(t)
 	})
 	return only
+}
+
+// forgetPaths takes back what hosts and gateways learned of paths, which the kernel
+// would remember for ten minutes.
+func (w *world) forgetPaths(t *testing.T) {
+	t.Helper()
+	for _, s := range []*site.Space{w.ha, w.ga, w.gb, w.hb} {
+		ip(t, s, "-4", "route", "flush", "cache")
+		ip(t, s, "-6", "route", "flush", "cache")
+	}
 }
 
 func build() (w *world, err error) {
