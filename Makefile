@@ -24,9 +24,6 @@ FUZZTIME ?= 5000x
 SOURCES := $(shell find cmd esp ike policy xfrm -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
 PURE    := $(shell $(GO) list ./... 2>/dev/null | grep -v -E '^yumen/test/(failover|interop|netns|site|soak|vm)|^yumen/esp/tunnel')
 
-# The virtual machine runs again as a whole; of go test, what failed (test/again.sh).
-twice = $(1) || { echo "failed once; trying again"; $(1); }
-
 .PHONY: help setup-demo setup-test build demo test check unit cpus netns interop vm vm-avx fuzz soak failover golden bench dkms dkms-check clean
 
 help:
@@ -80,8 +77,8 @@ interop: build
 vm: build
 	@mkdir -p $(BUILD)
 	@CGO_ENABLED=0 $(GO) test -c -o $(BUILD)/vm.test ./test/vm
-	@$(call twice,test/vm/vm.sh $(BUILD)/vm.test -test.skip AVX)
-	@$(call twice,AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run AVX)
+	@test/vm/vm.sh $(BUILD)/vm.test -test.skip AVX
+	@AVX=1 test/vm/vm.sh $(BUILD)/vm.test -test.run AVX
 
 ## make vm-avx   the same ESP by the kernel's AVX drivers, once for correctness
 vm-avx: build

@@ -99,7 +99,7 @@ func TestRekeyUnderTrafficLosesNothing(t *testing.T) {
 					t.Errorf("generation %d: first packet on %08x", n, uint32(e.SPI))
 				}
 				// What our own plane sends may be under way for a while on a busy machine.
-				time.Sleep(300 * time.Millisecond)
+				time.Sleep(time.Second)
 				remove(t, n-1, a, b)
 				time.Sleep(100 * time.Millisecond)
 			}

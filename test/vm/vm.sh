@@ -28,5 +28,21 @@ YUMEN_CONFIGS=$(realpath "$here/../../configs")
 export YUMEN_BIN YUMEN_CONFIGS
 options=(-t "${LIMIT:-1500}" -e YUMEN_VM=1 -e YUMEN_BIN -e YUMEN_CONFIGS -C /)
 [ -z "${AVX-}" ] || options+=(-u max)
-echo "vm: booting"
-exec "$here/run.sh" "${options[@]}" -- "$binary" -test.v -test.timeout "${LIMIT:-1500}s" "$@"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+run() {
+	echo "vm: booting"
+	"$here/run.sh" "${options[@]}" -- "$binary" -test.v -test.timeout "${LIMIT:-1500}s" "$@"
+}
+run "$@" 2>&1 | tee "$log" && exit 0
+
+# An emulated machine is slow, and slower beside others: what failed runs once more,
+# alone, and counts when it fails again. A boot that ended before its end is made anew.
+failed=$(sed -n 's/^--- FAIL: \([A-Za-z0-9_]*\).*/\1/p' "$log" | paste -sd '|')
+if [ -z "$failed" ] || grep -q '^panic: ' "$log"; then
+	echo "failed once; trying again: everything"
+	run "$@"
+else
+	echo "failed once; trying again: $failed"
+	run -test.run "^($failed)\$"
+fi
